@@ -1,7 +1,7 @@
 """Questions about commits: ancestry, the versions of a file, and when something changed.
 
-A shallow history (a pod that began with an empty disk) may not know. Then it is completed from the remote, once; when
-that fails, the answer is the one that the known part gives.
+A shallow history (a pod that began with an empty disk) may not have the answer. It is then completed from the remote,
+once. When that fails, the known part of the history answers.
 """
 
 import re
@@ -19,22 +19,22 @@ from mirror.history.remote import REMOTE_TIMEOUT_SECONDS, GitRemote
 from mirror.model import CommitId, Version
 
 MOST_ANSWERS = 100_000
-"""The limit of what is kept: a writer of a bucket could cause another search in every pass."""
+"""The most answers that are kept. Without a limit, a writer of a bucket could cause a new search in every pass."""
 T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _Slot(Generic[T]):
-    """The place of one answer; empty until it is found."""
+    """Holds one answer; empty until it is found."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     found: tuple[T, ...] = ()
 
 
 class Memo(Generic[T]):
-    """The answers of one state, such as the head of a branch; those of another state are forgotten.
+    """A cache of answers for one state, such as the head of a branch. A new state drops the old answers.
 
-    Callable from any thread. Two that ask the same thing wait for one search; different things are searched at once.
+    Callable from any thread. Threads with the same question wait for one search. Different questions run in parallel.
     """
 
     def __init__(self) -> None:
@@ -43,9 +43,9 @@ class Memo(Generic[T]):
         self._slots: dict[str, _Slot[T]] = {}
 
     def get(self, state: Hashable, question: str, search: Callable[[], T]) -> T:
-        """The answer to `question` in `state`: the one that is known, or what `search` finds.
+        """The answer to `question` in `state`: the cached one, or what `search` finds.
 
-        An exception of `search` is passed on and not cached: the next caller searches again.
+        An exception of `search` is raised and not cached: the next caller searches again.
         """
         slot = self._slot(state, question)
         with slot.lock:
@@ -62,12 +62,12 @@ class Memo(Generic[T]):
 
 
 MOST_VERSIONS = 10_000
-"""Of one file; a key changes a few times a year."""
+"""The limit for one file; a key changes a few times a year."""
 _SHOWN_CHARACTERS = 200
 _FIELDS = 5
 
-# `rev-list` obeys no configuration of people, as `log` does. The path's history is simplified, but all branches are
-# followed: what another mirror decided and a merge took over is part of a key's life.
+# Unlike `log`, `rev-list` ignores the user's configuration. The path's history is simplified, but all branches are
+# followed: a decision of another mirror that a merge took over is part of a key's history.
 LISTED = (
     "--full-history",
     "--simplify-merges",
@@ -80,7 +80,7 @@ LISTED = (
 
 
 def read_versions(out: bytes) -> tuple[Version, ...]:
-    """What `git rev-list` printed for `LISTED`, in its order: one line a commit, its fields divided by zero bytes."""
+    """Parse the output of `git rev-list` for `LISTED`, in its order: one line a commit, fields separated by NUL."""
     lines = out.decode("utf-8", "replace").split("\n")
     found = (line.split("\0") for line in lines if line)
     return tuple(_version(fields) for fields in found if len(fields) == _FIELDS)
@@ -93,13 +93,13 @@ def _version(fields: list[str]) -> Version:
         parents=tuple(CommitId(parent) for parent in parents.split()),
         when=moment(int(seconds)),
         author=author.rstrip()[:_SHOWN_CHARACTERS],
-        # git counts columns, of which some characters take none.
+        # git counts columns, and some characters take no column.
         subject=subject.rstrip()[:_SHOWN_CHARACTERS],
     )
 
 
 def moment(seconds: int) -> datetime:
-    """A committer's date, which is whatever the committer said; one that no calendar holds counts as 1970."""
+    """A committer's date. The committer chooses it freely; a date outside the calendar counts as 1970."""
     try:
         return datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):
@@ -111,10 +111,10 @@ _FOLDERS = ("ledger", "public")
 
 
 class CommitLog:
-    """The past of one branch, `local`, a full reference name.
+    """The history of one branch, `local`, a full reference name.
 
-    Callable from any thread: what is asked twice of one head is answered from memory, and the remote is asked by one
-    thread, for whose answer the others wait.
+    Callable from any thread. Repeated questions about one head are answered from memory. One thread asks the remote;
+    the others wait for its answer.
     """
 
     def __init__(self, git: Git, objects: ObjectReader, remote: GitRemote | None, local: str) -> None:
@@ -127,9 +127,9 @@ class CommitLog:
         self._deepening = threading.Lock()
         self._fetches = 0
         self._completed: bool | None = None
-        """Whether the remote gave the rest of the history; None when it was not asked since the last fetch."""
+        """Whether the remote sent the rest of the history; None when it was not asked since the last fetch."""
         self._refused: set[str] = set()
-        """The commits that the remote did not give by their id since the last fetch."""
+        """The commits that the remote did not send by their id since the last fetch."""
         self._obtained = False
 
     def forget_failure(self) -> None:
@@ -151,7 +151,7 @@ class CommitLog:
         was_shallow = self.is_shallow()
         if was_shallow:
             for commit in (old, new):
-                self._kind(commit)  # one beyond the border is fetched, where the remote still has it
+                self._kind(commit)  # a commit beyond the shallow boundary is fetched if the remote still has it
         base = self._merge_base(old, new)
         if base is None and self._deepened(was_shallow):
             base = self._merge_base(old, new)
@@ -166,7 +166,7 @@ class CommitLog:
         return _FULL_ID.fullmatch(commit) is not None and self._kind(commit) == "commit"
 
     def obtain(self, commit: str) -> bool:
-        """Whether the text is the full id of a commit that this repository has, or that the remote gives by its id.
+        """Whether the text is the full id of a commit that this repository has, or that the remote sends by its id.
 
         A shallow repository gets that commit alone; its branch is not completed for it.
 
@@ -186,14 +186,14 @@ class CommitLog:
                 try:
                     self._remote.fetch_commit(commit, depth=1 if self.is_shallow() else None)
                 except RemoteError:
-                    # The pass goes on with what it has; see `snapshot.unknown`.
+                    # The pass continues with what it has; see `snapshot.unknown`.
                     self._refused.add(commit)
         return self._has_commit(commit)
 
     def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
         """The commits in the history of `at` that changed one of `paths`, newest first, each with those it follows.
 
-        Merges of them are among them. A shallow history is completed where the remote allows.
+        Merges of these commits are included. A shallow history is completed where the remote allows it.
 
         Raises:
             HistoryError: The repository could not be read.
@@ -207,7 +207,7 @@ class CommitLog:
         return {CommitId(commit): tuple(map(CommitId, parents)) for commit, *parents in lines}
 
     def contains_blob(self, body: bytes) -> bool:
-        """Whether a commit of the branch ever held these very bytes as a file below `public/` or `ledger/`.
+        """Whether a commit of the branch ever held exactly these bytes as a file below `public/` or `ledger/`.
 
         Raises:
             HistoryError: The repository could not be read.
@@ -219,7 +219,7 @@ class CommitLog:
         return self._held.get(self._state(head), blob, lambda: self._find_held(head, blob))
 
     def last_changed_at(self, path: str) -> datetime | None:
-        """When the branch last changed the file (committer date, UTC); None: never.
+        """When the branch last changed the file (committer date, UTC); None if it never did.
 
         Raises:
             HistoryError: The repository could not be read.
@@ -245,9 +245,9 @@ class CommitLog:
     ) -> tuple[Version, ...]:
         """The newest commits of the branch, at most `most`, that changed the file, oldest first; None: any file.
 
-        With `at` those in the history of that commit.
+        With `at`, only commits in the history of that commit.
 
-        Each comes after those that it contains, and no merge is among them that only took a side.
+        Each commit comes after its ancestors. Merges that only took one side are left out.
 
         Raises:
             HistoryError: The repository could not be read.
@@ -269,11 +269,11 @@ class CommitLog:
         return None if head is None else CommitId(head.id)
 
     def _state(self, head: CommitId) -> Hashable:
-        """What an answer depends on. As long as the history is shallow, the next fetch may bring a better one."""
+        """What an answer depends on. While the history is shallow, the next fetch may change the answer."""
         return head, self._fetches if self.is_shallow() else None
 
     def _find_held(self, head: CommitId, blob: str) -> bool:
-        # That an object exists is not enough: a fetched branch that was never accepted brings objects too.
+        # An existing object is no proof: a fetched branch that was never accepted adds objects too.
         if self._kind(blob) != "blob":
             return False
         return bool(self._log(head, "-m", "--root", f"--find-object={blob}", paths=_FOLDERS))
@@ -283,9 +283,9 @@ class CommitLog:
         return moment(int(seconds)) if seconds else None
 
     def _log(self, head: CommitId, *words: str, paths: tuple[str, ...]) -> str:
-        """The newest commit that `head` contains and that `words` and `paths` choose."""
+        """The newest commit in the history of `head` that `words` and `paths` select."""
         sentence = "The history of a file could not be read."
-        # `log` is for people and obeys their configuration; what would add lines is switched off.
+        # `log` obeys the user's configuration; options that would add lines are switched off.
         fixed = ("log", "-1", "--no-patch", "--no-show-signature", "--no-renames", "--no-color", "--format=%H")
         return self._git.check_output(*fixed, *words, head, "--", *paths, sentence=sentence).decode().strip()
 
@@ -315,8 +315,8 @@ class CommitLog:
     def _deepened(self, was_shallow: bool) -> bool:
         """Complete a shallow history where that is possible, once.
 
-        `was_shallow` is looked at before the question is asked for the first time: another thread may complete the
-        history in between. True when there may be more to ask now than there was then.
+        The caller reads `was_shallow` before its first search, because another thread may complete the history
+        meanwhile. True when the history may hold more now than it did then.
         """
         if not was_shallow or self._remote is None:
             return False
@@ -330,6 +330,6 @@ class CommitLog:
         try:
             remote.deepen()
         except RemoteError:
-            # The local history answers: no key waits for the remote.
+            # The local history answers: no key has to wait for the remote.
             return False
         return True

@@ -1,4 +1,4 @@
-"""Pure: the message of a commit, for people above and for machines below.
+"""Pure: the message of a commit. The first part is for people, the trailers are for machines.
 
 ```
 syd-prod: publish key 8HqNbmUu… (RS256)
@@ -10,9 +10,9 @@ Key-Published: 8HqNbmUuKqgz… NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs
 ```
 
 The last paragraph holds git trailers (git-interpret-trailers(1)); the keys below an `Issuer:` are that issuer's. The
-value is kid, one space, RFC 7638 thumbprint. A kid is any text (facts.md#7): one of `A-Z a-z 0-9 . _ ~ + / = -`
-alone stands as it is, any other as a JSON string (RFC 8259) in ASCII. No plain kid begins with a quote, so the two
-cannot be mistaken for each other, and no kid contains a line break, so none can forge a line.
+value is kid, one space, RFC 7638 thumbprint. A kid is any text (facts.md#7). A kid of only
+`A-Z a-z 0-9 . _ ~ + / = -` is written as it is, any other as a JSON string (RFC 8259) in ASCII. No plain kid begins
+with a quote, so the two forms cannot be confused. No written kid contains a line break, so none can forge a line.
 """
 
 from collections import Counter
@@ -34,10 +34,10 @@ _SHOWN_LINE = 500
 
 @dataclass(frozen=True, slots=True)
 class IssuerChanges:
-    """What a commit changes of one issuer.
+    """What a commit changes for one issuer.
 
-    `events` are its keys' transitions: the new status, the key, and a sentence that says why (may be empty).
-    `sentences` say whatever else changes.
+    `events` are its keys' transitions: the new status, the key, and a sentence with the reason (may be empty).
+    `sentences` describe all other changes.
     """
 
     name: IssuerName
@@ -78,7 +78,7 @@ def _subject(issuers: tuple[IssuerChanges, ...]) -> str:
 
 
 def _lines(issuer: IssuerChanges) -> list[str]:
-    """One line an event. They begin with a dash, so that git takes none of them for a trailer or for its `---`."""
+    """One line per event. Each begins with a dash, so git does not read it as a trailer or as its `---`."""
     return [
         f"- {issuer.name}: {_one_line(text)}"
         for text in (*(_event_text(*event) for event in issuer.events), *issuer.sentences)
@@ -98,7 +98,7 @@ def _trailers(issuer: IssuerChanges) -> list[str]:
 
 
 def _short(kid: Kid) -> str:
-    """The beginning of a kid, enough to recognise it by."""
+    """The beginning of a kid, long enough to recognise it."""
     if len(kid) <= _SHOWN_KID:
         return kid_text(kid)
     return f"{kid_text(Kid(kid[:_SHOWN_KID]))}…"

@@ -1,17 +1,18 @@
 """Run git: arguments, environment, time limits and lock files.
 
-Reading one pipe to its end before the other deadlocks as soon as the child fills the other one, and so does writing
-without reading. Here every wait serves stdin, stdout and stderr together, in one thread.
+Reading one pipe to its end before the other deadlocks when the child fills the other one. Writing without reading
+deadlocks too. Here every wait serves stdin, stdout and stderr together, in one thread.
 
-Running git: which arguments, which environment, which words of its errors may be shown.
-Nothing of the surroundings leaks in: no inherited repository, no prompt, no hook, no protocol but https, ssh and file.
-The users' own git configuration (credentials, proxies, signing keys, `url.insteadOf`) does hold.
+This module decides which arguments and environment git gets, and which parts of its errors may be shown.
+Git runs isolated: no inherited repository, no prompt, no hook, no protocol but https, ssh and file.
+The user's own git configuration (credentials, proxies, signing keys, `url.insteadOf`) still applies.
 
-Lock files that a killed git left behind, distinguished from those of a living one.
-Every git command of ours runs under a shared `flock` on one file of the repository, and git itself inherits it: the
-kernel gives it up only when the last process holding it is gone. Who gets it exclusively therefore knows that no git of
-any mirror or operator command is alive here. What remains is a git that a user runs by hand: it holds a reference's
-lock for milliseconds, so a lock file that stood still for `SETTLED_SECONDS` is a dead one's.
+It also tells lock files of a killed git from those of a running one.
+Every git command of ours runs under a shared `flock` on one file of the repository, and git itself inherits it. The
+kernel releases the lock only when the last process that holds it ends. A process that gets the lock exclusively
+therefore knows that no git of any mirror or operator command runs here. A git that a user runs by hand remains
+possible. It holds a reference's lock for milliseconds, so a lock file that did not change for `SETTLED_SECONDS` is
+stale.
 """
 
 import contextlib
@@ -45,7 +46,7 @@ _CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class CompletedProcess:
-    """How a child ended. `stopped` says in words why it was killed, and is empty when it ended by itself.
+    """How a child ended. `stopped` is the reason why it was killed; empty when it ended by itself.
 
     `status` is its exit status, negative for a signal. `err` is the end of its stderr, at most 16 KiB.
     """
@@ -62,7 +63,7 @@ class CompletedProcess:
 
 
 class Child:
-    """A running process in a session of its own, so that it dies with everything it started."""
+    """A running process in its own session, so that killing it also kills everything it started."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self.process = process
@@ -84,7 +85,7 @@ class Child:
     ) -> "Child":
         """Start `argv` without a shell; without `stdin` it reads nothing.
 
-        No file that it writes gets larger than `max_file_bytes`; only Linux can set that from outside.
+        No file that it writes gets larger than `max_file_bytes`; only Linux can set that limit from outside.
 
         Raises:
             OSError: The program could not be started.
@@ -114,7 +115,7 @@ class Child:
         return self._err.decode("utf-8", "replace")
 
     def send(self, data: bytes, *, last: bool = False) -> None:
-        """Queue `data` for its stdin, which is closed behind the `last`."""
+        """Queue `data` for its stdin, which is closed after the `last`."""
         self._unsent += data
         self._last_sent = last
         stdin = self.process.stdin
@@ -136,7 +137,7 @@ class Child:
         return not any(stream in self._streams() for stream in (self.process.stdout, self.process.stderr))
 
     def kill(self) -> None:
-        """End it and everything it started: SIGTERM, so that git removes its lock files, then SIGKILL."""
+        """End it and everything it started: SIGTERM first, so that git removes its lock files, then SIGKILL."""
         killed = self.process.poll() is None
         if killed:
             self._signal(signal.SIGTERM)
@@ -157,7 +158,7 @@ class Child:
                     stream.close()
 
     def _signal(self, number: signal.Signals) -> None:
-        # The group is the child's own (a new session), and the child is not reaped yet: the number is still its.
+        # The process group belongs to the child (a new session). The child is not reaped yet, so its id is not reused.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
 
@@ -179,13 +180,13 @@ class Child:
         except BlockingIOError:
             return
         except OSError:
-            # It closed its stdin: its exit status and stderr say why.
+            # It closed its stdin: its exit status and stderr give the reason.
             self._unsent.clear()
             self._last_sent = True
         if not self._unsent:
             self._selector.unregister(stdin)
             if self._last_sent:
-                # Nothing is buffered in the object itself; closing only gives the child its end of file.
+                # The object itself buffers nothing; closing only sends the child its end of file.
                 stdin.close()
 
     def _read(self, stream: object) -> None:
@@ -212,7 +213,7 @@ def run(
     max_file_bytes: int | None = None,
     max_out_bytes: int = MAX_OUT_BYTES,
 ) -> CompletedProcess:
-    """Run `argv` to its end, or kill it with its children at its deadline, at `stop`, or when it says too much.
+    """Run `argv` to its end; kill it with its children at the deadline, at `stop`, or when its output is too large.
 
     Raises:
         OSError: The program could not be started.
@@ -231,9 +232,9 @@ def run(
 
 
 def _ended(child: Child) -> bool:
-    """Serve the pipes; True when the process has ended and nothing more comes.
+    """Serve the pipes; True when the process has ended and no more output follows.
 
-    A grandchild (an ssh master, a credential cache) may hold the pipes open for hours: it is not waited for.
+    A grandchild (an ssh master, a credential cache) may hold the pipes open for hours. It is not waited for.
     """
     if child.at_eof():
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -256,7 +257,7 @@ def _why_stop(child: Child, deadline: float, timeout_seconds: float, stop: threa
 LOCAL_TIMEOUT_SECONDS = 60.0
 SHOWN_CHARACTERS = 600
 
-# Malformed but harmless commits (git-fsck(1)): they must not stop every mirror from fetching.
+# Malformed but harmless commits (git-fsck(1)). They must not stop all mirrors from fetching.
 _HARMLESS = (
     "badDate",
     "badDateOverflow",
@@ -278,8 +279,8 @@ _CONFIG = (
     # Two mirrors on one machine take turns on a reference within milliseconds; git's default gives up after 0.1 s.
     "core.filesRefLockTimeout=3000",
     "core.packedRefsTimeout=3000",
-    # A bitmap that `git gc` wrote while the history was shallow hides the older commits from a push once the history
-    # is complete: the server answers "missing necessary objects" (seen with git 2.39).
+    # `git gc` may write a bitmap while the history is shallow. Once the history is complete, that bitmap hides the
+    # older commits from a push, and the server answers "missing necessary objects" (seen with git 2.39).
     "pack.useBitmaps=false",
     "repack.writeBitmaps=false",
     "gc.auto=0",
@@ -298,7 +299,7 @@ _KEPT = re.compile(
 _FIXED = {
     "LC_ALL": "C",
     "GIT_TERMINAL_PROMPT": "0",
-    # Set and empty: git then asks neither core.askPass nor SSH_ASKPASS.
+    # Set and empty: git then runs neither core.askPass nor SSH_ASKPASS.
     "GIT_ASKPASS": "",
     "SSH_ASKPASS_REQUIRE": "never",
     "GCM_INTERACTIVE": "never",
@@ -310,9 +311,9 @@ _OTHER_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
 
 
 def git_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """What git may see of `environ`: no `GIT_*` variable but how to reach remotes and where its configuration is.
+    """The part of `environ` that git may see: only those `GIT_*` variables that locate remotes and configuration.
 
-    Dropped are, among others, `GIT_DIR`, `GIT_INDEX_FILE`, `GIT_OBJECT_DIRECTORY`, `GIT_NAMESPACE` (they point
+    Among the dropped ones are `GIT_DIR`, `GIT_INDEX_FILE`, `GIT_OBJECT_DIRECTORY`, `GIT_NAMESPACE` (they point
     elsewhere), `GIT_TRACE*` (prints headers), and `GIT_ALLOW_PROTOCOL` (allows more than we do).
     """
     kept = {
@@ -324,7 +325,7 @@ def git_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def presentable(text: str) -> str:
-    """The end of what git said, on one line, shortened, without user info in URLs and without control characters."""
+    """The end of git's error output on one line: shortened, without user info in URLs and control characters."""
     masked = redact_foreign(_USER_INFO.sub(r"\1***@", text))
     lines = (line.strip() for line in _OTHER_CONTROLS.sub(" ", masked).splitlines())
     joined = "; ".join(line for line in lines if line)
@@ -332,14 +333,14 @@ def presentable(text: str) -> str:
 
 
 def why(finished: CompletedProcess) -> str:
-    """What went wrong with a git command, in git's words or ours."""
+    """Why a git command failed, in git's words or ours."""
     return "; ".join(part for part in (finished.stopped, presentable(finished.err)) if part) or (
         f"git ended with status {finished.status}"
     )
 
 
 class Git:
-    """The git command for one repository directory. Every call ends within its timeout, and when `stop` is set."""
+    """Runs git for one repository directory. Every call ends within its timeout, or when `stop` is set."""
 
     def __init__(
         self,
@@ -377,7 +378,7 @@ class Git:
                     environ=environ,
                     stdin=stdin,
                     stop=self.stop,
-                    # git inherits the lock: it stays held while git lives, even when we are killed.
+                    # git inherits the lock: it stays held while git runs, even when we are killed.
                     pass_fds=held,
                     timeout_seconds=self.timeout_seconds if timeout_seconds is None else timeout_seconds,
                     max_file_bytes=max_file_bytes,
@@ -388,10 +389,10 @@ class Git:
         return finished
 
     def check_output(self, *arguments: str, sentence: str, remedy: str = "", stdin: bytes = b"") -> bytes:
-        """Run a git command that must succeed, and give what it printed.
+        """Run a git command that must succeed, and return its output.
 
         Raises:
-            HistoryError: It did not, with `sentence` and `remedy`.
+            HistoryError: It failed; the error has `sentence` and `remedy`.
         """
         finished = self.run(*arguments, stdin=stdin)
         if not finished.ok:
@@ -399,7 +400,7 @@ class Git:
         return finished.out
 
     def start(self, *arguments: str) -> Child:
-        """Start a git command to talk with.
+        """Start a git command for a conversation over its pipes.
 
         Raises:
             HistoryError: git could not be started.
@@ -442,7 +443,7 @@ _PATTERNS = ("*.lock", "refs/**/*.lock", "objects/**/*.lock", "gc.pid", "fast_im
 
 @contextlib.contextmanager
 def busy(repository: Path) -> Iterator[tuple[int, ...]]:
-    """Hold the shared lock; gives the file descriptors that git must inherit, none where the directory is not ours."""
+    """Hold the shared lock; yield the file descriptors that git must inherit, none where the directory is not ours."""
     opened = _open(repository)
     try:
         if opened is not None:
@@ -450,15 +451,15 @@ def busy(repository: Path) -> Iterator[tuple[int, ...]]:
         yield () if opened is None else (opened,)
     finally:
         if opened is not None:
-            # Only our descriptor is closed: no LOCK_UN, which would take the lock from a git that inherited it.
+            # Only close our descriptor: LOCK_UN would take the lock from a git that inherited it.
             os.close(opened)
 
 
 def remove_stale_locks(repository: Path, *, settled_seconds: float = SETTLED_SECONDS) -> tuple[Path, ...]:
-    """Remove what dead git processes left in `repository`, and give what was removed.
+    """Remove the lock files that dead git processes left in `repository`, and return what was removed.
 
-    A young file is watched for `settled_seconds` first. While another git of ours is alive, only files older than
-    15 minutes go: longer than any of our commands may take.
+    A young file is watched for `settled_seconds` first. While another git of ours runs, only files older than
+    15 minutes are removed: no command of ours may take that long.
 
     Raises:
         OSError: A file could not be removed.
@@ -478,7 +479,7 @@ def remove_stale_locks(repository: Path, *, settled_seconds: float = SETTLED_SEC
 
 
 def _alone(opened: int, seconds: float) -> bool:
-    """Get the lock exclusively; waits up to `seconds`, in which the git of a mirror that was just killed ends."""
+    """Get the exclusive lock. Wait up to `seconds` for the git of a mirror that was just killed to end."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -495,7 +496,7 @@ def _open(repository: Path) -> int | None:
     try:
         return os.open(repository / BUSY_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError:
-        # No repository yet, or one that we may only read: then git writes nothing either.
+        # No repository yet, or a read-only one: git writes nothing there either.
         return None
 
 
@@ -511,7 +512,7 @@ def _leftovers(repository: Path) -> dict[Path, tuple[int, int]]:
 
 
 def _settled(repository: Path, settled_seconds: float) -> list[Path]:
-    """Lock files that are old, or that did not change while we waited."""
+    """Lock files that are old, or that did not change during the wait."""
     before = _leftovers(repository)
     border = (time.time() - settled_seconds) * 1e9
     if any(modified > border for _, modified in before.values()):
@@ -530,6 +531,6 @@ SHA1_DIGITS = 40
 
 
 def blob_id(body: bytes, digits: int) -> str:
-    """The id that git gives to these bytes in a repository whose ids have that many hexadecimal digits."""
+    """The id that git computes for these bytes in a repository with ids of that many hexadecimal digits."""
     name = "sha1" if digits == SHA1_DIGITS else "sha256"
     return hashlib.new(name, b"blob %d\0%s" % (len(body), body), usedforsecurity=False).hexdigest()

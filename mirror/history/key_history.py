@@ -1,7 +1,7 @@
 """The history of each key, from the versions of an issuer's ledger in git.
 
-Where branches ran beside each other, what one mirror wrote after another is no step back: until a commit contains all
-earlier ones, its ledger is joined with theirs, as the mirrors themselves do it.
+Parallel branches may order versions so that a key seems to go back; that is no real step back. Until a commit contains
+all earlier commits, its ledger is merged with theirs, as the mirrors themselves do it.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ GONE_STATUSES = frozenset({Status.DROPPED, Status.REVOKED})
 
 @dataclass(frozen=True, slots=True)
 class LedgerVersion:
-    """One version of a ledger; `ledger` is None where the file was missing or is not believed."""
+    """One version of a ledger; `ledger` is None where the file was missing or is not trusted."""
 
     version: Version
     ledger: Ledger | None
@@ -41,9 +41,9 @@ class LedgerVersion:
 
 @dataclass(frozen=True, slots=True)
 class StatusPeriod:
-    """A time in which a key had one status. `since` and `until` are dates of commits (UTC); `until` None: still.
+    """A period in which a key had one status. `since` and `until` are commit dates (UTC); `until` None: it lasts still.
 
-    `commit` and `author` are of the commit that began it.
+    `commit` and `author` belong to the commit that began it.
     """
 
     status: Status
@@ -55,14 +55,14 @@ class StatusPeriod:
 
 @dataclass(frozen=True, slots=True)
 class KeyHistory:
-    """One key: its record as last known, and its steps, at least one, the oldest first."""
+    """One key: its last known record, and its steps (at least one), oldest first."""
 
     record: KeyRecord
     steps: tuple[StatusPeriod, ...]
 
     @property
     def status(self) -> Status:
-        """What it is now."""
+        """Its current status."""
         return self.steps[-1].status
 
     @property
@@ -72,7 +72,7 @@ class KeyHistory:
 
     @property
     def retiring_at(self) -> datetime | None:
-        """When its last retirement began; None when there was none, or it was taken back."""
+        """When its last retirement began; None when there was none, or it was cancelled."""
         last = next((step for step in reversed(self.steps) if step.status in PUBLIC_STATUSES), None)
         return last.since if last is not None and last.status is Status.RETIRING else None
 
@@ -84,7 +84,7 @@ class KeyHistory:
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """A commit that made `keys` public while others were."""
+    """A commit that made `keys` public while other keys were public."""
 
     at: datetime
     commit: CommitId
@@ -93,7 +93,7 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class KeyHistories:
-    """All keys of one issuer, the oldest first. `unreadable` are the versions that say nothing."""
+    """All keys of one issuer, oldest first. `unreadable` are the versions without a usable ledger."""
 
     lives: tuple[KeyHistory, ...] = ()
     rotations: tuple[Rotation, ...] = ()
@@ -101,7 +101,7 @@ class KeyHistories:
 
 
 def build_histories(entries: Iterable[LedgerVersion]) -> KeyHistories:
-    """Trace every key through the versions of one ledger, which come in an order in which each follows its parents."""
+    """Trace every key through the versions of one ledger. Each version must come after its parents."""
     trace = _Trace()
     for entry in entries:
         trace.follow(entry)
@@ -120,7 +120,7 @@ class _Trace:
         self.unreadable: list[CommitId] = []
 
     def follow(self, entry: LedgerVersion) -> None:
-        """Take one version in."""
+        """Process one version."""
         version, ledger = entry.version, entry.ledger
         self.tips = (self.tips - frozenset(version.parents)) | {version.commit}
         if ledger is None:
@@ -133,7 +133,7 @@ class _Trace:
             self.records[key_id(record.key)] = record
             self._step(key_id(record.key), record.status, version)
         for identity in self.records.keys() - {key_id(record.key) for record in after.records}:
-            # The record was removed from the file: like a dropped one, it is not public.
+            # The record was removed from the file: like a dropped key, this key is not public.
             self._step(identity, Status.DROPPED, version)
         self.state = after
 
@@ -141,7 +141,7 @@ class _Trace:
         steps = self.steps.setdefault(identity, [])
         if steps and steps[-1].status is status:
             return
-        # Clocks of mirrors differ; a step does not begin before the one that it follows.
+        # Clocks of mirrors differ; a step does not begin before the previous one.
         since = max(version.when, steps[-1].since) if steps else version.when
         if steps:
             steps[-1] = replace(steps[-1], until=since)
@@ -167,7 +167,7 @@ def _public(ledger: Ledger | None) -> frozenset[KeyId]:
 
 
 def to_json(histories: KeyHistories) -> dict[str, object]:
-    """The lives as plain data: the same history gives the same text, whenever it is asked."""
+    """The key histories as plain data. The same git history always gives the same text."""
     return {
         "keys": [_life(life) for life in histories.lives],
         "rotations": [
@@ -213,9 +213,9 @@ def _life(history: KeyHistory) -> dict[str, object]:
 def load_histories(
     history: History, issuer: IssuerUrl, *, most: int = MOST_VERSIONS, keys: LedgerVerifier | None = None
 ) -> KeyHistories:
-    """The lives of all keys that the newest `most` versions of the issuer's ledger mention; none without a ledger.
+    """The histories of all keys in the newest `most` versions of the issuer's ledger; none without a ledger.
 
-    With `keys` a version counts when it is signed by one of them, or is older than the first one that is.
+    With `keys`, a version counts when one of them signed it, or when it is older than the first signed version.
 
     Raises:
         HistoryError: The repository could not be read.
@@ -226,7 +226,7 @@ def load_histories(
     for version in history.versions(paths.ledger, most=most):
         text = history.read(version.commit, (paths.ledger, paths.signature))
         body, signature = text.get(paths.ledger), text.get(paths.signature, b"")
-        # The strength of a key is checked once: it is the same key in every later version.
+        # Check the strength of a key once: it is the same key in every later version.
         read = None if body is None else read_ledger(body, issuer=issuer, already_checked=already_checked)
         if keys is not None and body is not None:
             is_signed = isinstance(keys.verify(body, signature, issuer), SignatureHeader)

@@ -1,12 +1,12 @@
-"""What git says of each issuer: its ledger, as far as it is believed, of whatever heads there are.
+"""Read the ledger of each issuer from all heads in git, as far as it is trusted.
 
-Git is signed or trusted (docs/adr/0008). With a signing key a ledger counts when a known key signed it, or when it is
-the very file that this mirror last decided on; without one every ledger that validates counts. Believed ledgers are
-merged, so that an old one changes nothing: a commit can forget a revocation, a merge cannot.
+Git is signed or trusted (docs/adr/0008). With a signing key, a ledger counts when a known key signed it, or when it is
+the file that this mirror last decided on. Without a signing key, every valid ledger counts. Trusted ledgers are
+merged, so an old one changes nothing: a commit can lose a revocation, a merge cannot.
 
-Where the newest ledger of an issuer is not believed, is missing or cannot be read, it counts as the merge of this
-mirror's own last one, of those in the commits that the issuer's public objects name, and of the nearest believed ones
-back along every parent.
+The newest ledger of an issuer may be untrusted, missing or unreadable. A merge of three sources then replaces it: this
+mirror's own last ledger, the ledgers in the commits that the issuer's public objects name, and the nearest trusted
+ledgers along every parent.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,9 +36,9 @@ _COMMITS_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class DecidedLedger:
-    """The ledger that this mirror last decided on: git blob ids of the file and of its signature, and who signed it.
+    """The ledger that this mirror last decided on: git blob ids of the file and its signature, and the signer's kid.
 
-    `signature` and `kid` are empty where no mirror did.
+    `signature` and `kid` are empty where no mirror signed it.
     """
 
     ledger: str
@@ -48,12 +48,12 @@ class DecidedLedger:
 
 @dataclass(frozen=True, slots=True)
 class VerificationContext:
-    """By what ledgers are believed.
+    """Which ledgers are trusted.
 
     `keys` is None where the remote is trusted; `repository` is the name that signatures must have. `decided` are the
     ledgers that this mirror decided on. With `as_it_is` every readable ledger counts, independent of its signer:
-    in the pass that begins to sign, and if an operator has read the history. With `trusts_own_head` the own head counts
-    although this machine does not remember what it decided on: an earlier program wrote it.
+    in the pass that begins to sign, and if an operator has read the history. With `trusts_own_head` the own head
+    counts although this machine has no record of its decision: an earlier program wrote it.
     """
 
     keys: LedgerVerifier | None = None
@@ -70,7 +70,7 @@ class VerificationContext:
 
 @dataclass(frozen=True, slots=True)
 class SignedFile:
-    """A ledger file and its signature, empty where there is none; `kid` is the mirror's key that made it."""
+    """A ledger file and its signature (empty where there is none); `kid` is the mirror's key that signed it."""
 
     ledger: bytes
     signature: bytes = b""
@@ -85,12 +85,12 @@ NamedCommits = Callable[[IssuerUrl], tuple[str, ...] | None]
 class IssuerHistory:
     """One issuer in git.
 
-    `ledger` merges all that is believed; None when nothing is. `files` are the bytes of its paths on the base of the
+    `ledger` merges all trusted ledgers; None when there is none. `files` are the bytes of its paths on the base of the
     next commit, `known_texts` those of its public files on any head. `signed` are the ledger files in the heads that
-    need no new signature. `remote_public_keys` are public by the remote's head alone. `events` and `failures` say what
-    was not believed; `is_lost` that something is there and nothing of it is believed. `unknown_signer` is the key that
-    signed the newest ledger, if it is not listed here, and `foreign_since` the date of the newest commit of that
-    ledger (aware, UTC), which its author can choose.
+    need no new signature. `remote_public_keys` are public by the remote's head alone. `events` and `failures` report
+    what is not trusted. `is_lost`: ledgers exist and none is trusted. `unknown_signer` is the key that signed the
+    newest ledger, if it is not listed here. `foreign_since` is the date of the newest commit of that ledger (aware,
+    UTC); its author can choose it.
     """
 
     paths: RepositoryPaths
@@ -108,7 +108,7 @@ class IssuerHistory:
 
 @dataclass(frozen=True, slots=True)
 class HistoryState:
-    """The state of git that a pass begins with: `parents` of its next commit, `base` whose tree it changes."""
+    """The state of git at the start of a pass: the `parents` of its next commit, and the `base` that it changes."""
 
     heads: Heads
     base: CommitId | None
@@ -139,11 +139,11 @@ def load_history(
 
     Args:
         history: The repository.
-        issuers: Whose ledgers.
-        trust: By what they are believed.
-        named_commits: What the public objects of an issuer name; asked only where its newest ledger is not believed.
+        issuers: The issuers of the ledgers.
+        trust: Which ledgers are trusted.
+        named_commits: The commits that an issuer's public objects name; called only if its newest ledger is untrusted.
         before: The remote's head before the last fetch.
-        ledger_cache: What earlier passes read from the same bytes; None for nothing.
+        ledger_cache: The results of earlier passes for the same bytes; None for no cache.
 
     Raises:
         HistoryError: The repository could not be read.
@@ -169,7 +169,7 @@ def with_named_commits(
     issuers: Iterable[IssuerUrl],
     named_commits: NamedCommits,
 ) -> HistoryState:
-    """The state with the ledgers that the public objects of `issuers` name merged in: git may have been set back.
+    """The state, merged with the ledgers that the public objects of `issuers` name: git may have been set back.
 
     Raises:
         HistoryError: The repository could not be read.
@@ -193,7 +193,7 @@ def _parents(history: History, heads: Heads) -> tuple[CommitId, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _CheckedLedger:
-    """One ledger file: `ledger` when it is believed (or readable, of an untrusted one None); else `why`.
+    """One ledger file: `ledger` when it is trusted (or readable, of an untrusted one None); else `why`.
 
     `signed` is the file where its signature needs no renewal. `damaged` are records that were left out.
     """
@@ -238,7 +238,7 @@ class _LedgerReader:
         texts: Mapping[CommitId, Mapping[str, bytes]],
         before: CommitId | None,
     ) -> IssuerHistory:
-        """What the heads, and the ledger that this mirror decided on, say of one issuer."""
+        """Read one issuer from the heads and from the ledger that this mirror decided on."""
         local, remote = self._heads.local, self._heads.remote
         for text in texts.values():
             self._require_unsigned(issuer, text.get(paths.ledger), text.get(paths.signature))
@@ -268,7 +268,7 @@ class _LedgerReader:
     def _decided(
         self, issuer: IssuerUrl, paths: RepositoryPaths, texts: Mapping[CommitId, Mapping[str, bytes]]
     ) -> Ledger | None:
-        """The ledger that this mirror last decided on, where no head has it any more."""
+        """The ledger that this mirror last decided on, if no head has it any more."""
         decided, digits = self._trust.decided.get(issuer, _UNDECIDED).ledger, len(self.base or "")
         if not decided or decided in [blob_id(each.get(paths.ledger, b""), digits) for each in texts.values()]:
             return None
@@ -277,7 +277,7 @@ class _LedgerReader:
         return read.ledger if isinstance(read, LedgerRead) else None
 
     def refresh(self, issuer: IssuerUrl, known: IssuerHistory) -> IssuerHistory:
-        """What the commits that the issuer's public objects name add to what is known."""
+        """What the commits in the issuer's public objects add to the known state."""
         ledgers, events = self._named(issuer, known.paths, self._named_commits(issuer) or ())
         merged = _merged((known.ledger, *ledgers))
         if known.ledger is None or merged in (None, merge(known.ledger, known.ledger)):
@@ -287,7 +287,7 @@ class _LedgerReader:
         return replace(known, ledger=merged, events=known.events + events)
 
     def _has_moved(self) -> bool:
-        """Whether another mirror pushed, and then put, since our fetch; else the branch was set back."""
+        """Whether another mirror pushed and then published since our fetch; otherwise the branch was set back."""
         if self._heads.remote is None:
             return False
         try:
@@ -315,7 +315,7 @@ class _LedgerReader:
     def _verify(
         self, issuer: IssuerUrl, body: bytes, signature: bytes | None, *, is_own: bool = False
     ) -> tuple[SignedFile | None, VerificationFailure | None]:
-        """The file where its signature needs no renewal, and why it is not believed where it is not."""
+        """The file if its signature needs no renewal, and why it is not trusted if it is not."""
         keys, decided = self._trust.keys, self._trust.decided.get(issuer, _UNDECIDED)
         if keys is None:
             return None, None
@@ -333,7 +333,7 @@ class _LedgerReader:
         return None, None if is_believed else verdict
 
     def _require_unsigned(self, issuer: IssuerUrl, body: bytes | None, signature: bytes | None) -> None:
-        """Make sure that no mirror signs what this one trusts without a look: it would undo what the others decide."""
+        """Stop in trusted mode if another mirror signs the ledger: this mirror would undo what the others decide."""
         if body is None or signature is None or self._trust.keys is not None or self._trust.as_it_is:
             return
         verdict = verify_ledger(body, signature, issuer=issuer, repository=self._trust.repository, keys={})
@@ -346,16 +346,16 @@ class _LedgerReader:
                 code="repository.signed",
             )
 
-    # -- where the newest file is not believed ------------------------------------------------------------
+    # -- where the newest file is not trusted -------------------------------------------------------------
 
     def _fall_back(self, issuer: IssuerUrl, issuer_history: IssuerHistory, newest: _CheckedLedger) -> IssuerHistory:
-        """What else is believed, and what is reported about the file that is not."""
+        """The other trusted ledgers, and the report about the untrusted file."""
         paths = issuer_history.paths
         stands = paths.ledger in issuer_history.files
         try:
             named = self._named_commits(issuer)
         except BucketError:
-            named = ()  # before anything is put the objects are looked at once more
+            named = ()  # the objects are read once more before anything is published
         if not stands and named is None and issuer_history.ledger is None:
             return issuer_history  # the issuer is unknown everywhere
         ledgers, events = self._named(issuer, paths, named or ())
@@ -386,7 +386,7 @@ class _LedgerReader:
     def _named(
         self, issuer: IssuerUrl, paths: RepositoryPaths, named: tuple[str, ...]
     ) -> tuple[tuple[Ledger, ...], tuple[Event, ...]]:
-        """The believed ledgers in the commits that public objects of the issuer name."""
+        """The trusted ledgers in the commits that public objects of the issuer name."""
         ledgers, events = [], []
         for commit in dict.fromkeys(named):
             if not self._history.obtain(commit):
@@ -398,14 +398,14 @@ class _LedgerReader:
         return tuple(ledgers), tuple(events)
 
     def _nearest(self, issuer: IssuerUrl, paths: RepositoryPaths) -> tuple[tuple[Ledger, ...], CommitId | None]:
-        """The nearest believed ledgers back along every parent, and the newest commit that changed the file."""
+        """The nearest trusted ledgers along every parent, and the newest commit that changed the file."""
         if self.base is None:
             return (), None
         try:
             parents = self._history.path_history((paths.ledger, paths.signature), at=self.base)
         except HistoryError:
-            return (), None  # it took too long: what else is believed decides
-        wanted = set(parents).difference(*parents.values())  # those that no other one follows
+            return (), None  # it took too long: the other trusted ledgers decide
+        wanted = set(parents).difference(*parents.values())  # the versions without a successor
         found: list[Ledger] = []
         believed = cache(partial(self._past_ledger, issuer))
         for commits in _batches(tuple(parents)):
@@ -435,7 +435,7 @@ class _LedgerReader:
 
 
 def _batches(commits: tuple[CommitId, ...]) -> Iterator[tuple[CommitId, ...]]:
-    """The newest commit alone, because it mostly suffices; then many at once."""
+    """First the newest commit alone, because it mostly suffices; then many at once."""
     yield commits[:1]
     for begin in range(1, len(commits), _COMMITS_AT_ONCE):
         yield commits[begin : begin + _COMMITS_AT_ONCE]
@@ -454,7 +454,7 @@ def _merged(ledgers: Iterable[Ledger | None]) -> Ledger | None:
 
 
 def _may_be_ours(keys: LedgerVerifier, issuer: IssuerUrl, signature: bytes | None) -> bool:
-    """Whether the signature's form and header are right, whatever it signs."""
+    """Whether the signature's form and header are right, regardless of what it signs."""
     verdict = None if signature is None else keys.verify(b"", signature, issuer)
     return isinstance(verdict, VerificationFailure) and verdict.code == "false"
 

@@ -1,6 +1,6 @@
-"""One commit that holds what was decided: on whatever heads there are now, merged, moved by compare-and-swap, pushed.
+"""Write the decisions of a pass as one commit: merge the current heads, compare-and-swap the branch, push.
 
-The loop is level-triggered: a branch that moved in between, here or on the remote, is read and merged again, so no
+The loop is level-triggered. A branch that moved meanwhile, here or on the remote, is read and merged again. So no
 decision is lost and none is undone. A kill between any two steps leaves either the old branch or the new one.
 
 The keys that ledgers are signed and verified with are read from the files that `repository` names.
@@ -40,12 +40,12 @@ from mirror.trust.merge import merge
 
 ATTEMPTS = 5
 _LONGEST_PAUSE_SECONDS = 0.2
-"""After a lost race: a mirror that always comes second to the same other one must get out of its step."""
+"""The longest pause after a lost race. The pauses keep two mirrors from colliding in the same rhythm again."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerChange:
-    """What one issuer's ledger shall be; `extra` are the members that its discovery document has besides the five."""
+    """The desired ledger of one issuer; `extra` are the members of its discovery document besides the five."""
 
     ledger: Ledger
     extra: Mapping[str, object] = field(default_factory=dict)
@@ -56,9 +56,9 @@ class Committer:
     """How commits are made.
 
     `reread` reads the given issuers again. `keys` sign ledgers, where git is signed. `others` are all issuers of the
-    configuration, with the extra members of their discovery documents: where two branches become one the ledgers of
-    those that this pass does not change are merged too, so that none is lost. So they are `always`, when a repository
-    is signed for the first time. `ledger_cache` is what earlier passes computed.
+    configuration, with the extra members of their discovery documents. A merge of two branches also merges the ledgers
+    of the `others` that this pass does not change, so that none is lost. With `always` every commit merges them; this
+    is used when a repository is signed for the first time. `ledger_cache` is what earlier passes computed.
     """
 
     history: History
@@ -73,9 +73,9 @@ class Committer:
 class CommitResult:
     """The newest snapshot: another mirror's changes are merged into `ledgers`.
 
-    An issuer whose ledger could not be written is missing there: `errors` says why. `decided` are the files on the
-    branch. `commit` is None only when nothing was ever committed. `made` says whether this call made a commit,
-    `pushed` whether the remote has it now, `push_error` why it has not.
+    If an issuer's ledger could not be written, the issuer is missing there and `errors` has the reason. `decided` are
+    the files on the branch. `commit` is None only when nothing was ever committed. `made`: this call made a commit.
+    `pushed`: the remote has it now. `push_error`: why the remote does not have it.
     """
 
     commit: CommitId | None
@@ -89,7 +89,7 @@ class CommitResult:
 
 @dataclass(frozen=True, slots=True)
 class _PendingCommit:
-    """What the next commit would hold: files, the ledgers that they say, which files those are, and who changed."""
+    """The content of the next commit: files, their ledgers, which files those are, and the changed issuers."""
 
     changes: dict[str, bytes | None]
     ledgers: Mapping[IssuerUrl, Ledger]
@@ -99,7 +99,7 @@ class _PendingCommit:
 
 
 def is_pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerUrl, LedgerChange]) -> bool:
-    """Whether `commit_ledgers` would make a commit, as far as the branch stays where `state` saw it."""
+    """Whether `commit_ledgers` would make a commit, if the branch stays where `state` saw it."""
     return bool(_pending(committer, state, changes).changes)
 
 
@@ -120,13 +120,13 @@ def commit_ledgers(
     push: bool,
     attempts: int = ATTEMPTS,
 ) -> CommitResult:
-    """Commit `changes`, merged with whatever the branch holds by now, and push it when `push`.
+    """Commit `changes`, merged with the current content of the branch; push the commit when `push`.
 
-    A remote that cannot be reached, or that others push to again and again, is no exception here but `push_error`:
-    the commit is made, and the next pass pushes it.
+    An unreachable remote, or one that others push to again and again, raises nothing but sets `push_error`. The commit
+    is made, and the next pass pushes it.
 
     Raises:
-        HistoryError: The commit could not be made, or the local branch moved `attempts` times in between.
+        HistoryError: The commit could not be made, or the local branch moved `attempts` times meanwhile.
         UsageError: The remote turned out to be signed, and this mirror has no signing key.
     """
     done: CommitResult | None = None
@@ -138,7 +138,7 @@ def commit_ledgers(
             done = _commit(committer, state, changes, message=message, now=now)
             done = replace(done, made=done.made or made)
         except BranchMovedError:
-            # An operator's command works beside us: its commit is read, and ours goes on top.
+            # An operator's command runs in parallel: read its commit, and put ours on top.
             state = committer.reread(state.issuers)
             continue
         if done.commit is None or done.commit == state.heads.remote:
@@ -158,7 +158,7 @@ def commit_ledgers(
 
 
 def _push(history: History, done: CommitResult) -> CommitResult:
-    """Push; a refusal is followed by a fetch, so that the next attempt merges what the remote has."""
+    """Push. After a rejected push, fetch, so that the next attempt merges what the remote has."""
     try:
         history.push()
     except PushRefusedError as refused:
@@ -207,7 +207,7 @@ def _result(pending: _PendingCommit, commit: CommitId | None, *, made: bool) -> 
 
 
 def _pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerUrl, LedgerChange]) -> _PendingCommit:
-    """Merge and render each issuer; one with an invalid ledger is left out, and stops no other."""
+    """Merge and render each issuer. An issuer with an invalid ledger is skipped and does not block the others."""
     files: dict[str, bytes | None] = {}
     ledgers: dict[IssuerUrl, Ledger] = {}
     errors: dict[IssuerUrl, str] = {}
@@ -233,7 +233,7 @@ def _pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerU
 
 
 def _merged_others(committer: Committer, changes: Mapping[IssuerUrl, LedgerChange]) -> dict[str, bytes | None]:
-    """Files of the issuers that this pass does not change, where what is known of them is not what the base says."""
+    """Files of issuers that this pass does not change, where the known ledger differs from the base."""
     state = committer.reread([issuer for issuer in committer.others if issuer not in changes])
     files: dict[str, bytes | None] = {}
     for issuer, issuer_history in state.issuers.items():
@@ -242,7 +242,7 @@ def _merged_others(committer: Committer, changes: Mapping[IssuerUrl, LedgerChang
         try:
             ledger_file = _ledger_file(committer, issuer_history, issuer_history.ledger)
         except ValueError:
-            continue  # it breaks a rule of its own: the pass that has this issuer reports it
+            continue  # the ledger breaks one of its own rules: the pass of this issuer reports it
         if ledger_file is not None:
             extra = committer.others[issuer]
             files |= _changed_files(committer, issuer_history, issuer_history.ledger, ledger_file, extra)
@@ -270,14 +270,14 @@ def _changed_files(
 def _ledger_file(committer: Committer, issuer_history: IssuerHistory, ledger: Ledger) -> SignedFile | None:
     """The ledger as a file, signed where git is; None without any record.
 
-    A signature that stands already is taken again, because not every algorithm gives the same one twice.
+    An existing signature is reused, because some algorithms give a different signature each time.
 
     Raises:
-        ValueError: The ledger breaks a rule of its own.
+        ValueError: The ledger breaks one of its own rules.
     """
     if not ledger.records:
         return None
-    # The bytes on the base were read by the rules of ledgers: where they are the same, nothing is checked again.
+    # The bytes on the base already passed the ledger's rules. Equal bytes are not checked again.
     keys, text = committer.keys, committer.ledger_cache.text(ledger)
     if issuer_history.files.get(issuer_history.paths.ledger) != text:
         text = write_ledger(ledger)
@@ -356,7 +356,7 @@ _EARLIER = frozenset(
 
 
 def readme_files(current: bytes | None) -> dict[str, bytes]:
-    """The README where the next commit shall write it.
+    """The README if the next commit must write it.
 
     Args:
         current: The file on the branch; None where there is none.
@@ -370,7 +370,7 @@ MAX_SIGNERS_BYTES = 1024 * 1024
 
 _CORRECT_KEY = "Correct `repository.signing_key` (or $OIDC_MIRROR_SIGNING_KEY), or make a key: "
 _MOUNTED = ("/run/credentials/", "/run/secrets/", "/var/run/secrets/")
-"""Where systemd and Kubernetes mount secrets: these folders are read-only."""
+"""The folders in which systemd and Kubernetes mount secrets; they are read-only."""
 _PUT_KEY = (
     "Make a key, and put it where the unit's LoadCredential= or the pod's Secret takes it from: "
     "ssh-keygen -t ed25519 -N '' -f signing_key"
@@ -381,17 +381,17 @@ _NEW_KEY = "ssh-keygen -t ed25519 -N '' -f FILE"
 def load_ledger_trust(
     repository: RepositorySettings, *, signing_key: Path | None = None, role: Role = "mirror"
 ) -> LedgerTrust | None:
-    """Read who is believed and who signs; None in trusted mode, where no signing key is configured.
+    """Read the trusted signers and the signing key; None in trusted mode, where no signing key is configured.
 
     Args:
         repository: The settings.
-        signing_key: The file of another key that signs, of an operator's command. With the role `operator` its public
-            half must stand in `allowed_signers`; where it is the mirror's own key the role is `mirror` all the same.
+        signing_key: The file of another signing key, for an operator's command. With the role `operator`,
+            `allowed_signers` must list its public half. The mirror's own key always gets the role `mirror`.
         role: Who signs.
 
     Raises:
-        UsageError: A file is missing, unreadable or empty, is no key, or has a line that is none; or the key is not one
-            that the mirrors believe; or `allowed_signers` is set without a signing key.
+        UsageError: A file is missing, unreadable or empty, is no key, or has a line that is no key; or the mirrors do
+            not trust the key; or `allowed_signers` is set without a signing key.
     """
     path = signing_key or repository.signing_key
     if path is None:
@@ -415,10 +415,10 @@ def load_ledger_trust(
 
 
 def load_verification_keys(repository: RepositorySettings) -> LedgerVerifier | None:
-    """Read who is believed, for commands that only read; None in trusted mode, where neither file is configured.
+    """Read the trusted signers, for read-only commands; None in trusted mode, where neither file is configured.
 
-    A signing key that this user cannot read is left out where `allowed_signers` is set: operators read the history on
-    machines that have no private key.
+    If `allowed_signers` is set, a signing key that this user cannot read is skipped: operators read the history on
+    machines without a private key.
 
     Raises:
         UsageError: As `load_ledger_trust`.
@@ -435,7 +435,7 @@ def load_verification_keys(repository: RepositorySettings) -> LedgerVerifier | N
 
 
 def readable_signing_key(repository: RepositorySettings) -> PrivateKey | None:
-    """Read the mirror's own key where this user can read its file; None where not, or where none is configured.
+    """Read the mirror's own key; None if this user cannot read its file, or if none is configured.
 
     Raises:
         UsageError: The file can be read and is no key.
@@ -500,7 +500,7 @@ def _refuse_unlisted(key: PrivateKey, path: Path, repository: RepositorySettings
 
 
 def _read(path: Path, what: str, max_bytes: int, *, remedy: str) -> bytes:
-    """The bytes of a regular file, which may be the target of links.
+    """The bytes of a regular file; the path may be a link to it.
 
     Raises:
         UsageError: It cannot be read, is no regular file, or is larger.

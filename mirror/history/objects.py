@@ -1,11 +1,11 @@
 """Read objects, trees and references through one long-lived `git cat-file --batch-command` (git 2.36).
 
-One process answers thousands of questions, and it sees what other processes write meanwhile: git reads loose
+One process answers thousands of questions, and it sees what other processes write meanwhile. Git reads loose
 references again each time, and looks for new packs if an object seems to be missing.
 
-Pure: git's tree objects, and the files that they name.
-A tree from a remote is untrusted: a few small trees that name each other many times unfold to billions of files. The
-walk is therefore by level, never recursive, and gives up at `MAX_ENTRIES`.
+The parser of git's tree objects is pure.
+A tree from a remote is untrusted: a few small trees that name each other many times expand to billions of files. The
+walk therefore goes level by level, never recursively, and gives up at `MAX_ENTRIES`.
 """
 
 import re
@@ -19,7 +19,7 @@ from mirror.history.git_command import TICK_SECONDS, Child, Git, presentable
 from mirror.model import CommitId
 
 MAX_OBJECT_BYTES = 64 * 1024 * 1024
-"""A folder of more than a million names; a file is not read above 4 MiB, see `TreeReader.contents`."""
+"""Enough for a folder of a million names; files over 4 MiB are not read, see `TreeReader.contents`."""
 _HEADER = re.compile(rb"([0-9a-f]{40,64}) (blob|tree|commit|tag) (\d+)")
 _QUESTIONS_AT_ONCE = 1000
 
@@ -38,7 +38,7 @@ class GitObject:
 
 
 class ObjectReader:
-    """The conversation; it begins with the first question and ends with `close`. Callable from any thread."""
+    """One git process; it starts with the first question and ends with `close`. Callable from any thread."""
 
     def __init__(self, git: Git) -> None:
         self._git = git
@@ -46,7 +46,7 @@ class ObjectReader:
         self._lock = threading.Lock()
 
     def stat(self, names: Sequence[str]) -> tuple[GitObject | None, ...]:
-        """What `names` (ids, references, `<commit>:<path>`) are; None for each that does not exist.
+        """The objects that `names` (ids, references, `<commit>:<path>`) refer to; None for each that does not exist.
 
         Raises:
             HistoryError: git did not answer, or an object is damaged.
@@ -73,7 +73,7 @@ class ObjectReader:
                 for begin in range(0, len(names), _QUESTIONS_AT_ONCE):
                     answers += self._exchange(command, names[begin : begin + _QUESTIONS_AT_ONCE])
             except BaseException:
-                # Half an answer may be on its way: this process can no longer be asked.
+                # Half an answer may still be in the pipe: this process can no longer be used.
                 self._drop()
                 raise
             return tuple(answers)
@@ -91,7 +91,7 @@ class ObjectReader:
         line = self._line(child, deadline)
         header = _HEADER.fullmatch(line)
         if header is None:
-            if line.endswith((b" missing", b" submodule")):  # of a submodule git has at most the id
+            if line.endswith((b" missing", b" submodule")):  # git has at most the id of a submodule
                 return None
             raise HistoryError("git gave an answer that this program does not understand.", cause=_shown(line))
         found = GitObject(header[1].decode(), header[2].decode(), int(header[3]))
@@ -108,7 +108,7 @@ class ObjectReader:
         return line
 
     def _body(self, child: Child, size_bytes: int, deadline: float) -> bytes:
-        """The next `size_bytes` bytes and the line feed behind them; what is over the limit is read but not kept."""
+        """The next `size_bytes` bytes and the line feed after them. Bytes over the limit are read but not kept."""
         body, missing = bytearray(), size_bytes + 1
         while missing:
             if not child.out:
@@ -138,9 +138,9 @@ class ObjectReader:
 
 
 def is_askable(path: str) -> bool:
-    """Whether git reads `path` as we mean it: one line, and not relative to a folder. The empty path is the root.
+    """Whether git reads `path` literally: it is one line and not relative to a folder. The empty path is the root.
 
-    None of our own paths is otherwise; of a remote's tree they may be, and count as absent.
+    All our own paths pass. Paths from a remote's tree may fail; they count as absent.
     """
     return "\n" not in path and "\0" not in path and (not path or not {"", ".", ".."} & set(path.split("/")))
 
@@ -168,12 +168,12 @@ Reader = Callable[[Sequence[str]], Sequence[bytes]]
 
 
 class BadTreeError(ValueError):
-    """A tree that is damaged, or too large to be ours."""
+    """A tree is damaged, or too large to be ours."""
 
 
 @dataclass(frozen=True, slots=True)
 class TreeEntry:
-    """One line of a tree: a subtree, a file (its blob's id), or what is neither (a link, a commit); `mode` is git's."""
+    """One line of a tree: a subtree, a file (its blob's id), or neither (a link, a commit); `mode` is git's."""
 
     mode: bytes
     id: str
@@ -185,7 +185,7 @@ class TreeEntry:
 
     @property
     def is_file(self) -> bool:
-        """Whether it is a file, whatever its rights."""
+        """Whether it is a file, with any permissions."""
         return self._kind == _FILE
 
     @property
@@ -227,10 +227,10 @@ def files(read: Reader, root: str | None, *, under: str = "") -> Mapping[str, Tr
     Args:
         read: How tree objects are read.
         root: The id of the tree.
-        under: Where the tree stands, such as `ledger`; empty for the root.
+        under: The path of the tree, such as `ledger`; empty for the root.
 
     Raises:
-        BadTreeError: A tree is damaged, or it unfolds to more than 200 000 entries.
+        BadTreeError: A tree is damaged, or it expands to more than 200 000 entries.
     """
     found: dict[str, TreeEntry] = {}
     level = {} if root is None else {under: root}
@@ -247,14 +247,14 @@ def files(read: Reader, root: str | None, *, under: str = "") -> Mapping[str, Tr
 
 
 def find(read: Reader, root: str, paths: Collection[str]) -> Mapping[str, TreeEntry]:
-    """What stands at `paths` (such as `ledger/a/keys.json`) below the tree `root`; what is absent is absent.
+    """The entries at `paths` (such as `ledger/a/keys.json`) below the tree `root`; absent paths are left out.
 
-    Only folders on the way to `paths` are read, all of one depth at once and each of them once: git itself, asked for
-    `<commit>:<path>`, searches each folder from its beginning for every path.
+    Only folders on the way to `paths` are read: each once, and all of one depth together. In contrast, git searches
+    every folder from its beginning for each `<commit>:<path>`.
 
     Args:
         read: How tree objects are read.
-        root: The id of the tree that the paths begin in.
+        root: The id of the tree in which the paths begin.
         paths: Without empty parts.
 
     Raises:
@@ -277,7 +277,7 @@ def find(read: Reader, root: str, paths: Collection[str]) -> Mapping[str, TreeEn
 
 
 def _names_by_folder(paths: Iterable[str]) -> dict[str, dict[str, None]]:
-    """For each folder above a path the names, without repetition, that are wanted in it."""
+    """The distinct names that are wanted in each folder above a path."""
     wanted: dict[str, dict[str, None]] = {}
     for path in paths:
         rest = path
@@ -298,21 +298,21 @@ def _read_trees(read: Reader, trees: Iterable[str]) -> dict[str, dict[str, TreeE
 
 
 MAX_TREE_FILE_BYTES = 4 * 1024 * 1024
-"""The largest file that is read: a ledger of some twenty years of a new key every six hours."""
+"""The largest file that is read: a ledger with a new key every six hours for about twenty years."""
 _REMEDY = "Check it with `git fsck`; with a remote, move it away: it is fetched again."
 
 
 class TreeReader:
-    """The commits of one repository as folders of files. Callable from any thread: it keeps nothing."""
+    """Reads the commits of one repository as folders of files. Callable from any thread: it keeps no state."""
 
     def __init__(self, objects: ObjectReader) -> None:
         self._objects = objects
 
     def read(self, commit: CommitId, paths: Iterable[str]) -> Mapping[str, bytes]:
-        """The files of `commit` at `paths`; absent ones are absent.
+        """The files of `commit` at `paths`; absent files are left out.
 
-        What stands at a path and is no file of ours (a link, a folder, a submodule, another mode, over 4 MiB, an object
-        that git has lost) reads as no bytes at all: no document of ours is empty, so it is never accepted.
+        An entry that cannot be our file (a link, a folder, a submodule, another mode, over 4 MiB, an object that git
+        has lost) reads as empty bytes. No document of ours is empty, so it is never accepted.
 
         Raises:
             HistoryError: The repository could not be read, or does not have `commit`.
@@ -323,13 +323,13 @@ class TreeReader:
         return {path: bodies.get(entry.id, b"") for path, entry in entries.items()}
 
     def contents(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
-        """The bytes of `blobs` by id; those that are lost, no files, or over 4 MiB are absent.
+        """The bytes of `blobs` by id. Lost objects, objects that are no files, and files over 4 MiB are left out.
 
         Raises:
             HistoryError: The repository could not be read.
         """
         ids = tuple(dict.fromkeys(blobs))
-        # Sizes first: a pushed object may be as large as the fetch allowed.
+        # Ask for sizes first: a pushed object may be as large as the fetch allowed.
         small = [
             one.id
             for one in self._objects.stat(ids)

@@ -1,6 +1,6 @@
-"""Talking to the git remote: fetch and push with nothing implied, and its refusals in words that help.
+"""Fetch from and push to the git remote with explicit arguments, and explain its refusals.
 
-What a remote sends is untrusted: objects are checked (`fetch.fsckObjects`), its size and its time are limited, and it
+Data from a remote is untrusted: objects are checked (`fetch.fsckObjects`), and size and time are limited. The remote
 can move nothing but our record of its own branch.
 """
 
@@ -14,14 +14,14 @@ from mirror.history.git_command import CompletedProcess, Git, presentable, why
 
 REMOTE_TIMEOUT_SECONDS = 120.0
 MAX_FETCHED_FILE_BYTES = 1024 * 1024 * 1024
-"""No file that a fetch writes (a pack, an object) may be larger: a hostile remote must not fill the disk."""
+"""The largest file that a fetch may write (a pack, an object): a hostile remote must not fill the disk."""
 DEFAULT_SSH = "ssh -o BatchMode=yes -o ConnectTimeout=15"
 _LOST_RACE = re.compile(
     r"fetch first|non-fast-forward|stale info|but expected|incorrect old value|reference already exists"
 )
-# Servers say this after a concurrent push, and also when the branch is locked or cannot be written.
+# Servers send this after a concurrent push, and also when the branch is locked or cannot be written.
 _NOT_WRITTEN = re.compile(r"failed to lock|cannot lock ref|failed to update ref|lock error", re.IGNORECASE)
-# git-receive-pack(1), `receive.shallowUpdate`: a server takes no commits whose ancestors neither side has.
+# git-receive-pack(1), `receive.shallowUpdate`: a server rejects commits if neither side has their ancestors.
 _TOO_SHALLOW = "shallow update not allowed"
 _NOT_RESTORED = (
     "The git remote lost its history, and this mirror cannot restore it: its disk began empty, so it has the newest "
@@ -30,7 +30,7 @@ _NOT_RESTORED = (
 _NO_BRANCH = re.compile(r"^fatal: couldn't find remote ref ", re.MULTILINE)
 _DAMAGED_REMEDY = "Check the remote's repository with `git fsck --strict`, and find out who pushed to it last."
 _REMEDIES = (
-    # The first that matches decides: what a server says of its rules before what git makes of it.
+    # The first match decides. The server's own message about its rules comes before git's interpretation.
     (
         r"must have (verified|valid) signatures",
         (
@@ -142,8 +142,8 @@ class GitRemote:
         """Fetch the branch into the reference `into`.
 
         Returns:
-            What `git fsck` minds in the new objects, harmless faults of form (empty: nothing); None when the remote has
-            no such branch yet.
+            The harmless faults of form that `git fsck` reports in the new objects (empty: none); None when the remote
+            has no such branch yet.
 
         Raises:
             RemoteError: It could not be fetched; `into` is as before.
@@ -158,7 +158,7 @@ class GitRemote:
         return presentable("\n".join(faults))
 
     def fetch_commit(self, commit: str, *, depth: int | None) -> None:
-        """Fetch one commit by its id, which servers may refuse; no reference moves.
+        """Fetch one commit by its id; no reference moves. Servers may refuse this.
 
         Raises:
             RemoteError: It could not be fetched.
@@ -194,7 +194,7 @@ class GitRemote:
     def push(self, commit: str, *, rehearse: bool = False) -> None:
         """Make `commit` the remote's branch, as a fast-forward only.
 
-        With `rehearse` everything is asked for and nothing sent or moved; hooks of the remote do not run then.
+        With `rehearse` git only checks the push: it sends and moves nothing, and hooks of the remote do not run.
 
         Raises:
             PushRefusedError: The remote has commits that `commit` does not contain, or another push came first.
@@ -211,7 +211,7 @@ class GitRemote:
         if (lost or unwritten) and not rehearse:
             head = self._head_or_none()
             if head is not None and self._contains(commit, head=head):
-                return  # another mirror made the very same commit, and was faster
+                return  # another mirror made the same commit and was faster
             lost = lost or (head is not None and not self._contains(head, head=commit))
         if lost:
             raise PushRefusedError(
@@ -226,7 +226,7 @@ class GitRemote:
         raise self._failed("The git remote refused the push or could not be reached.", finished, also=refusal)
 
     def _new_history(self, commit: str) -> str:
-        """What to do if no repository has the earlier commits: `commit`'s files become the first of a history."""
+        """The remedy if no repository has the earlier commits: start a new history with the files of `commit`."""
         git = f"git --git-dir={shlex.quote(str(self._git.directory))}"
         made = (
             f"{git} -c user.name=oidc-mirror -c user.email=oidc-mirror@localhost commit-tree -m 'Begin anew' {commit}"
@@ -256,7 +256,7 @@ class GitRemote:
         return RemoteError(sentence, cause=why(shown), remedy=remedy, damaged=remedy == _DAMAGED_REMEDY)
 
     def _unused_askpass(self) -> str:
-        """That a program for passwords is configured and not used; empty where there is none."""
+        """A note that a configured password program is not used; empty where none is configured."""
         if self._git.environ.get("GIT_ASKPASS"):
             return "GIT_ASKPASS is set and not used, because a mirror answers no prompt: use a credential helper"
         if self._git.run("config", "--get", "core.askPass").out.strip():
@@ -264,7 +264,7 @@ class GitRemote:
         return ""
 
     def _unreadable_known_hosts(self) -> str:
-        """A known_hosts that this user may not read: ssh takes it for an empty one and says nothing of it."""
+        """A known_hosts file that this user may not read: ssh silently treats it as empty."""
         environ = self._git.environ
         named = _KNOWN_HOSTS.search(environ.get("GIT_SSH_COMMAND", ""))
         path = Path(named[1]) if named else Path(environ.get("HOME", "/")) / ".ssh" / "known_hosts"
@@ -287,7 +287,7 @@ class GitRemote:
     def _ssh_environment(self) -> Mapping[str, str]:
         """Our ssh command, which never asks, unless the user set one (as GIT_SSH_COMMAND, GIT_SSH or in git config).
 
-        GIT_SSH_COMMAND comes before `core.sshCommand`, so git has to be asked for that one: once.
+        GIT_SSH_COMMAND comes before `core.sshCommand`, so git is asked for the latter, once.
         """
         if self._ssh is None:
             ours = _uses_ssh(self._url) and not {"GIT_SSH_COMMAND", "GIT_SSH"} & self._git.environ.keys()
@@ -313,7 +313,7 @@ def _uses_ssh(url: str) -> bool:
 
 
 def _locked(finished: CompletedProcess, refusal: str) -> RemoteError:
-    """The remote has nothing new and yet did not write; git's advice around the line that says why is left out."""
+    """The remote has nothing new and yet rejected the push. Of git's advice only the line with the reason is kept."""
     telling = [line for line in finished.err.splitlines() if _NOT_WRITTEN.search(line)]
     return RemoteError(
         "The remote's branch is locked, or the remote cannot write it.",

@@ -1,7 +1,7 @@
 """The history in a bare git repository: the adapter behind `mirror.ports.History`.
 
-It speaks of commits, paths and bytes; what they mean is decided elsewhere. A pass that finds nothing to do and has no
-remote starts a single git process.
+It handles commits, paths and bytes; other modules decide what they mean. A pass with nothing to do and no remote
+starts a single git process.
 """
 
 import glob
@@ -32,8 +32,9 @@ from mirror.redaction import describe
 class GitRepository:
     """One bare repository and, where the settings name one, its remote.
 
-    The environment is an argument. What only asks is for any number of threads at once; `prepare`, `fetch`, `commit`,
-    `fast_forward`, `push` and `collect_garbage` are for one at a time; `cancel` is also for a signal handler.
+    The environment is an argument. Any number of threads may call the read-only methods at once. Only one thread at a
+    time may call `prepare`, `fetch`, `commit`, `fast_forward`, `push` and `collect_garbage`. A signal handler may call
+    `cancel`.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class GitRepository:
         self._references = References(self._git, self._objects)
         self._past = past = CommitLog(self._git, self._objects, self._remote, self._local)
         self._snapshots = snapshots = TreeReader(self._objects)
-        # What `History` asks of commits and files, these two answer by themselves.
+        # These two implement the questions of `History` about commits and files.
         self.is_ancestor, self.has_commit, self.obtain = past.is_ancestor, past.has_commit, past.obtain
         self.path_history, self.versions = past.path_history, past.versions
         self.contains_blob, self.last_changed_at = past.contains_blob, past.last_changed_at
@@ -87,7 +88,7 @@ class GitRepository:
         self._objects.close()
 
     def cancel(self) -> None:
-        """End every git process of this object soon, and start none any more: calls raise HistoryError from now on."""
+        """End every git process of this object soon, and start no more: calls raise HistoryError from now on."""
         self._stop.set()
 
     # ------------------------------------------------------------------------------------------- the branch
@@ -98,7 +99,7 @@ class GitRepository:
         Raises:
             HistoryError: git is missing or too old, or the folder cannot be written.
         """
-        self._objects.close()  # each pass of a daemon sees the repository as it is by then
+        self._objects.close()  # each pass of a daemon sees the current repository
         if not is_repository(self._settings.path):
             init_bare(self._settings.path, branch=self._settings.branch, environ=self._environ, stop=self._stop)
         try:
@@ -129,9 +130,9 @@ class GitRepository:
         when: datetime,
         expect: CommitId | None,
     ) -> CommitId:
-        """Commit `changes` (None: the file goes) on the tree of `base`, and move the branch from `expect` to it.
+        """Commit `changes` (None: remove the file) on the tree of `base`, and move the branch from `expect` to it.
 
-        Killed before the branch moves, it leaves unreferenced objects, and no reference or lock of them.
+        A kill before the branch moves leaves unreferenced objects, and no reference or lock for them.
 
         Raises:
             BranchMovedError: The branch is not `expect` any more; it is as the other one left it.
@@ -146,7 +147,7 @@ class GitRepository:
         return commit
 
     def fast_forward(self, new: CommitId, *, expect: CommitId | None) -> None:
-        """Move the branch from `expect` to `new`, an existing commit that holds all that `expect` says.
+        """Move the branch from `expect` to `new`, an existing commit that contains `expect`.
 
         Raises:
             BranchMovedError: The branch is not `expect` any more.
@@ -157,15 +158,15 @@ class GitRepository:
     # ------------------------------------------------------------------------------------------- the remote
 
     def fetch(self, *, shallow: bool) -> str:
-        """Learn the remote's branch; nothing local moves but our record of it. An absent branch is recorded as absent.
+        """Fetch the remote's branch; only our record of it moves. An absent branch is recorded as absent.
 
-        `shallow` gets the newest commit alone when this repository has none yet; otherwise it changes nothing.
+        `shallow` fetches only the newest commit when this repository has none yet; otherwise it has no effect.
 
         Returns:
-            What `git fsck` minds in the new objects, harmless faults of form; empty where there are none.
+            The harmless faults of form that `git fsck` reports in the new objects; empty where there are none.
 
         Raises:
-            RemoteError: The remote could not be fetched from, or sent what is damaged.
+            RemoteError: The remote could not be fetched from, or sent damaged data.
             HistoryError: There is no remote in the settings, or the repository could not be written.
         """
         depth = 1 if shallow and self.heads() == Heads(None, None) else None
@@ -176,10 +177,10 @@ class GitRepository:
         return found or ""
 
     def complete(self) -> None:
-        """Fetch the rest of a shallow history, so that this repository can restore a remote that is lost.
+        """Fetch the rest of a shallow history, so that this repository can restore a lost remote.
 
         Raises:
-            RemoteError: The remote did not give it.
+            RemoteError: The remote did not send it.
         """
         if self._past.is_shallow():
             self._required_remote().deepen()
@@ -188,20 +189,20 @@ class GitRepository:
         """Make the local branch the remote's, as a fast-forward only.
 
         Raises:
-            PushRefusedError: The remote has commits that we have not.
-            RemoteError: The remote could not be reached, is locked, or refused for a reason of its own.
+            PushRefusedError: The remote has commits that we do not have.
+            RemoteError: The remote could not be reached, is locked, or refused for another reason.
             HistoryError: There is nothing to push, or no remote in the settings.
         """
         commit = self.heads().local
         if commit is None:
             raise HistoryError("There is no commit to push yet.")
-        # Not the branch but this commit: an operator's command may move the branch while we push.
+        # Push this commit, not the branch: an operator's command may move the branch during the push.
         self._required_remote().push(commit)
-        # Crash window: pushed, not recorded. The next fetch records it.
+        # Crash window: pushed but not recorded. The next fetch records it.
         self._references.put(self._tracking, commit)
 
     def unpushed(self) -> int:
-        """How many commits of the local branch the remote's, as known, does not contain; 0 without a remote.
+        """How many commits of the local branch the remote's last known branch does not contain; 0 without a remote.
 
         Raises:
             HistoryError: The repository could not be read.
@@ -227,7 +228,7 @@ class GitRepository:
         return self._remote
 
     def blobs(self, names: Sequence[str]) -> tuple[str | None, ...]:
-        """The ids of the files that `<commit>:<path>` names; None for what is absent, or no file."""
+        """The ids of the files at `<commit>:<path>`; None if absent or not a file."""
         return tuple(one.id if one is not None and one.kind == "blob" else None for one in self._objects.stat(names))
 
     def collect_garbage(self) -> None:
@@ -244,18 +245,18 @@ def is_repository(path: Path) -> bool:
 
 
 def init_bare(path: Path, *, branch: str, environ: Mapping[str, str], stop: threading.Event) -> None:
-    """Make a bare repository at `path`, complete or not at all: it is initialised next to it, then renamed.
+    """Make a bare repository at `path` atomically: initialise it next to `path`, then rename it.
 
     Raises:
-        HistoryError: git is missing or too old, or the folder cannot be made or is something else.
+        HistoryError: git is missing or too old, the folder cannot be made, or `path` is something else.
     """
-    # The name is ours alone as long as this process lives.
+    # No other process uses this name while this process runs.
     draft = path.with_name(f"{path.name}.new-{os.getpid()}-{threading.get_ident()}")
     git = Git(draft, environ, stop=stop)
     _demand_version(git)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Crash window: a draft stays. The next process that makes the repository removes it.
+        # Crash window: a draft is left behind. The next process that makes the repository removes it.
         with temp_file(draft, f"{glob.escape(path.name)}.new-*", draft.mkdir):
             git.check_output(
                 "init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}",
@@ -265,7 +266,7 @@ def init_bare(path: Path, *, branch: str, environ: Mapping[str, str], stop: thre
             draft.rename(path)
     except OSError as error:
         if is_repository(path):
-            return  # Another process was faster; its repository is as good as ours.
+            return  # Another process was faster; use its repository.
         raise HistoryError(
             f"A git repository could not be made at {path}.",
             cause=error.strerror or "",
@@ -287,21 +288,21 @@ def _demand_version(git: Git) -> None:
         raise HistoryError("The git command is too old.", cause=text, remedy="Install git 2.36 or newer.")
 
 
-# git-var(1): `Name <address> seconds zone`, already cleaned of what would break the line.
+# git-var(1): `Name <address> seconds zone`; git has already removed what would break the line.
 _IDENTITY = re.compile(r"(.+) <([^<>]+)> \d+ [+-]\d{4}\s*")
 _VARIABLES = ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL")
 
 
 def with_operator_identity(settings: Settings, environ: Mapping[str, str]) -> Settings:
-    """The settings with the name and address that git's configuration or environment gives the caller.
+    """The settings with the caller's name and address from git's configuration or environment.
 
-    Where git has none it would make one up from the host's name; then the mirror's own stays.
+    Without one, git would invent a name from the host's name; then the mirror's own stays.
 
     Raises:
         HistoryError: git could not be started.
     """
     git = Git(settings.path, environ, stop=threading.Event())
-    # The mirror keeps these from git everywhere else, because commits of passes are not the caller's.
+    # Everywhere else these are hidden from git, because a pass does not commit in the caller's name.
     given = {name: environ[name] for name in _VARIABLES if name in environ}
     said = git.run("var", "GIT_AUTHOR_IDENT", config=("user.useConfigOnly=true",), extra_environ=given)
     found = _IDENTITY.fullmatch(said.out.decode("utf-8", "replace"))
@@ -321,10 +322,10 @@ class References:
         self._objects = objects
 
     def resolve(self, names: Sequence[str]) -> tuple[CommitId | None, ...]:
-        """What each reference names; None where it does not exist.
+        """The commit that each reference names; None where the reference does not exist.
 
         Raises:
-            HistoryError: The repository could not be read, or a reference exists and names nothing.
+            HistoryError: The repository could not be read, or a reference exists but names nothing.
         """
         found = self._objects.stat(names)
         return tuple(
@@ -335,7 +336,7 @@ class References:
         """Move a reference from `expect` (None: it does not exist) to `new`.
 
         Raises:
-            BranchMovedError: It is not `expect`; it stays as it is.
+            BranchMovedError: It is not `expect`; it does not move.
             HistoryError: It could not be written.
         """
         finished = self._git.run("update-ref", name, new, expect or "0" * len(new))
@@ -346,7 +347,7 @@ class References:
         raise HistoryError("The branch could not be moved.", cause=why(finished), remedy=DISK_REMEDY)
 
     def put(self, name: str, commit: str) -> None:
-        """Let a reference name `commit` (an id or a reference), whatever it named.
+        """Set a reference to `commit` (an id or a reference), regardless of its old value.
 
         Raises:
             HistoryError: It could not be written.
@@ -354,7 +355,7 @@ class References:
         self._update(f"update {name} {commit}")
 
     def delete(self, name: str) -> None:
-        """Remove a reference; nothing happens when it does not exist.
+        """Remove a reference; a missing one is no error.
 
         Raises:
             HistoryError: It could not be written.
@@ -362,10 +363,10 @@ class References:
         self._update(f"delete {name}")
 
     def _absent(self, name: str) -> CommitId | None:
-        """Damage must not count as an empty branch: on an empty branch the history would start again."""
+        """A damaged reference must not count as an empty branch: the history would start again."""
         exists = (self._git.directory / name).exists() or self._git.run("rev-parse", "--verify", "--quiet", name).ok
         if exists:
-            # Another process may have made it since we asked.
+            # Another process may have made it meanwhile.
             (found,) = self._objects.stat([name])
             if found is not None:
                 return CommitId(found.id)
@@ -387,8 +388,8 @@ class References:
 def temporary_clone(settings: Settings, environ: Mapping[str, str]) -> Iterator[Settings]:
     """Settings of a temporary repository that borrows the real one's objects and starts from its branch.
 
-    Where there is no repository yet the copy is empty, as a first pass would find it. What a fetch brings stays in
-    the copy, and goes with it.
+    Without a repository the copy is empty, as in a first pass. Fetched objects stay in the copy and are deleted with
+    it.
 
     Raises:
         HistoryError: The real repository cannot be read, or the temporary folder cannot be written.
@@ -406,7 +407,7 @@ def _borrow(real: Settings, copy: Settings, environ: Mapping[str, str]) -> None:
     with GitRepository(copy, environ) as repository:
         repository.prepare()
         try:
-            # gitrepository-layout(5): objects of the folders named here are read as if they were our own.
+            # gitrepository-layout(5): git reads objects from the folders listed here as if they were its own.
             (copy.path / "objects" / "info").mkdir(exist_ok=True)
             (copy.path / "objects" / "info" / "alternates").write_text(f"{real.path.resolve() / 'objects'}\n")
             if (real.path / "shallow").is_file():
@@ -433,23 +434,22 @@ def commit_stream(
     message: str,
     author: bytes,
 ) -> bytes:
-    """The stream of one commit whose id fast-import prints.
+    """The fast-import stream of one commit; fast-import prints the commit's id.
 
-    The commit is made on a branch of that process's own which is given up before the end, so that no reference
-    changes (git-fast-import(1), `reset` with an all-zero `from`): a kill here leaves only objects that
-    are unreferenced.
+    The commit is made on a private branch that is reset before the end, so no reference changes
+    (git-fast-import(1), `reset` with an all-zero `from`). A kill here leaves only unreferenced objects.
 
     Args:
-        tree: The id of the tree that is changed; None for an empty one.
-        parents: In this order.
-        changes: Paths with their new bytes, None for a file that goes.
-        message: Of the commit.
+        tree: The id of the tree that is changed; None for an empty tree.
+        parents: The parents, in this order.
+        changes: Paths with their new bytes; None removes the file.
+        message: The message of the commit.
         author: From `identity`; also the committer.
     """
     lines = [b"commit " + _SCRATCH, b"mark :1", b"author " + author, b"committer " + author, _data(message.encode())]
     lines += [(b"merge " if n else b"from ") + parent.encode() for n, parent in enumerate(parents)]
     lines.append(b"deleteall" if tree is None else b'M 040000 %s ""' % tree.encode())
-    # Removals come first: a file may give way to a folder of the same name.
+    # Removals come first: a folder may replace a file of the same name.
     lines += [b"D " + quoted(path) for path, body in changes.items() if body is None]
     lines += [
         b"M 100644 inline " + quoted(path) + b"\n" + _data(body) for path, body in changes.items() if body is not None
@@ -459,13 +459,13 @@ def commit_stream(
 
 
 def identity(name: str, email: str, when: datetime) -> bytes:
-    """Author and date as git writes them, in UTC; `when` is aware. What would break the line is left out."""
+    """Author and date as git writes them, in UTC; `when` is aware. Characters that would break the line are removed."""
     clean = (" ".join(text.translate(_UNFIT).split()) for text in (name, email))
     return "{} <{}> {} +0000".format(*clean, int(when.timestamp())).encode()
 
 
 def quoted(path: str) -> bytes:
-    """A path in C quotes, as fast-import reads it; surrogates are bytes that are no UTF-8."""
+    """A path in C quotes, as fast-import reads it. Surrogates represent bytes that are not UTF-8."""
     return b'"' + b"".join(_QUOTED[byte] for byte in path.encode("utf-8", "surrogateescape")) + b'"'
 
 
@@ -485,13 +485,13 @@ def gc(git: Git, *, clock: Callable[[], float]) -> None:
     """Run `git gc` unless it ran within a day of `clock` (seconds since 1970), according to a stamp file.
 
     Raises:
-        HistoryError: It failed; it is tried again a day later.
+        HistoryError: It failed; the next try is a day later.
     """
     stamp = git.directory.with_name(f"{git.directory.name}.gc")
     now = clock()
     if 0 <= now - _stamped(stamp) < DAY_SECONDS:
         return
-    # The stamp comes first: what makes gc fail or die must not make every pass slow.
+    # Write the stamp first: a gc that fails or is killed must not slow down every pass.
     try:
         stamp.write_text(f"{now:.0f}\n", encoding="ascii")
     except OSError as error:
@@ -506,7 +506,7 @@ def gc(git: Git, *, clock: Callable[[], float]) -> None:
 
 
 def _stamped(stamp: Path) -> float:
-    """When gc last ran; long ago when the stamp is missing or unreadable."""
+    """When gc last ran; a missing or unreadable stamp counts as long ago."""
     try:
         return float(stamp.read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -523,7 +523,7 @@ def write_commit(
     message: str,
     when: datetime,
 ) -> CommitId:
-    """Write a commit that no reference names yet, durably; signed when the settings say so. `when` is aware.
+    """Write a commit durably; no reference names it yet. It is signed if the settings say so. `when` is aware.
 
     Raises:
         HistoryError: It could not be written or signed.
@@ -536,14 +536,14 @@ def write_commit(
     commit = CommitId(finished.out.decode().strip())
     if not settings.sign:
         return commit
-    # fast-import cannot sign: its commit was a draft that carries the tree.
+    # fast-import cannot sign: its commit is only a draft that provides the tree.
     return _signed(git, settings, f"{commit}^{{tree}}", parents=parents, message=message, when=when)
 
 
 def _signed(
     git: Git, settings: Settings, tree: str, *, parents: Sequence[CommitId], message: str, when: datetime
 ) -> CommitId:
-    """A commit with the signature that the user's git configuration names."""
+    """Make a commit with the signature that the user's git configuration names."""
     names = {"NAME": settings.author_name, "EMAIL": settings.author_email, "DATE": f"@{int(when.timestamp())} +0000"}
     environ = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in names.items()}
     words = [word for parent in parents for word in ("-p", parent)]

@@ -1,6 +1,6 @@
-"""Discovery documents: read from an apiserver and from the public URL, and rendered (facts.md#2, #3).
+"""Read discovery documents from an apiserver and from the public URL, and render them (facts.md#2, #3).
 
-Nothing of it is copied: the public document is built from the ledger.
+The public document is never a copy: it is built from the ledger.
 """
 
 import json
@@ -44,9 +44,9 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryRule:
-    """What one member must be: `holds(value, issuer)`, the sentence and remedy otherwise, and the source.
+    """The rule for one member: `holds(value, issuer)`, the sentence and remedy if it does not hold, and the source.
 
-    `{name}` in the remedy stands for the name of the configured entry.
+    `{name}` in the remedy is replaced by the name of the configured entry.
     """
 
     member: str
@@ -147,15 +147,15 @@ RULES = (
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
-# Go's json.Marshal, which kube-apiserver uses, escapes these so that JSON can stand inside HTML and JavaScript.
+# Go's json.Marshal, which kube-apiserver uses, escapes these so that HTML and JavaScript can contain the JSON.
 _GO_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
 def render(ledger: Ledger, extra: Mapping[str, object] = _NOTHING) -> Documents | None:
-    """Give the documents that `ledger` says, or None when nothing of this issuer is to be public.
+    """Give the documents for `ledger`, or None when nothing of this issuer must be public.
 
-    A set without keys goes public only when a revocation with `last` emptied it. Where other revocations left no key,
-    the one of `mirror.trust.lifecycle.kept_key` stays public.
+    An empty key set is published only when a revocation with `last` emptied it. If other revocations left no key,
+    the key of `mirror.trust.lifecycle.kept_key` stays public.
 
     Raises:
         UsageError, ValueError: as `documents`.
@@ -184,7 +184,7 @@ def documents(issuer: IssuerUrl, keys: tuple[Key, ...], extra: Mapping[str, obje
         "id_token_signing_alg_values_supported": sorted({key.alg for key in keys}),
     }
     _refuse_overlap(extra, members)
-    # The five keep kube-apiserver's order; only what follows them is sorted.
+    # The five members keep kube-apiserver's order; only the members after them are sorted.
     ours, theirs = _go_json(members), _go_json(extra, sort_keys=True)
     discovery = f"{ours[:-1]},{theirs[1:]}" if extra else ours
     jwks = _go_json({"keys": [key.members() for key in sorted(keys, key=key_id)]})
@@ -214,7 +214,7 @@ def observe(
     already_checked: frozenset[Thumbprint],
     name: str = "NAME",
 ) -> Observed | Unusable:
-    """Judge both documents of one apiserver; one bad one makes the whole observation unusable.
+    """Validate both documents of one apiserver; one bad document makes the whole observation unusable.
 
     Args:
         answer: the two bodies, not yet validated.
@@ -224,7 +224,7 @@ def observe(
         name: of the configured entry, for the commands of remedies.
 
     Returns:
-        The validated keys with the notes of both documents, or all reasons of both at once.
+        The validated keys with the notes of both documents, or all reasons of both documents.
     """
     discovery = read_discovery(answer.discovery, issuer=issuer, jwks_uri=jwks_uri(issuer), name=name)
     jwks = read_jwks(answer.jwks, policy=policy, already_checked=already_checked)
@@ -244,7 +244,7 @@ _PUBLIC = KeyPolicy(kid="opaque")
 
 @dataclass(frozen=True, slots=True)
 class PublicDiscovery:
-    """A discovery document that relying parties can use: where it sends them, and the algorithms that it names."""
+    """A discovery document that relying parties can use: its `jwks_uri` and the algorithms that it names."""
 
     jwks_uri: str
     algorithms: tuple[str, ...]
@@ -255,7 +255,7 @@ class PublicDiscovery:
 class PublicKeys:
     """A JWKS that relying parties can use.
 
-    `with_key_ops` says that a key has the member key_ops, which not every relying party takes.
+    `with_key_ops`: a key has the member key_ops, which not every relying party accepts.
     """
 
     keys: tuple[Key, ...]
@@ -264,7 +264,7 @@ class PublicKeys:
 
 
 def other_jwks_uri(discovery: bytes | None, ours: str) -> str | None:
-    """The `jwks_uri` of a public discovery document, where it is another https URL than `ours`."""
+    """The `jwks_uri` of a public discovery document, if it is an https URL other than `ours`."""
     document = None if discovery is None else read_object(discovery, "discovery")
     uri = document.get("jwks_uri") if isinstance(document, Mapping) else None
     is_other = isinstance(uri, str) and uri != ours and uri.startswith("https://") and uri.isprintable()
@@ -279,7 +279,7 @@ def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | R
 
     Args:
         body: what anonymous requests get.
-        issuer: the issuer at whose URL it stands, compared code point by code point (facts.md#30).
+        issuer: the issuer at this URL, compared code point by code point (facts.md#30).
 
     Returns:
         The document, or all reasons: the codes of `read_object`, `wrong_issuer`, `wrong_jwks_uri`, `missing_member`.
@@ -298,7 +298,7 @@ def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | R
 
 
 def read_public_jwks(body: bytes, *, already_checked: frozenset[Thumbprint]) -> PublicKeys | Rejected:
-    """Read a public JWKS by the rules that apiservers' answers are read by; any kid will do.
+    """Read a public JWKS by the same rules as apiservers' answers; any kid is accepted.
 
     Args:
         body: what anonymous requests get.
@@ -316,9 +316,9 @@ def read_public_jwks(body: bytes, *, already_checked: frozenset[Thumbprint]) -> 
 
 
 def _without_unnamed_copies(body: bytes) -> tuple[bytes, tuple[Note, ...]]:
-    """The set without entries of an empty kid that another entry repeats with a kid, and a note where there were any.
+    """The set without entries with an empty kid that another entry repeats with a kid, and a note if there were any.
 
-    The guide of AWS's pod identity webhook (SELF_HOSTED_SETUP.md) makes such sets, and AWS accepts them.
+    The guide of AWS's pod identity webhook (SELF_HOSTED_SETUP.md) creates such sets, and AWS accepts them.
     """
     document = read_object(body, _DOCUMENT)
     entries = document.get("keys") if isinstance(document, dict) else None
@@ -345,7 +345,7 @@ def _has_key_ops(body: bytes) -> bool:
 
 
 def caching_note(cache_control: str) -> Note | None:
-    """Give a note where caches may not keep a document at all, which makes logins fail in the crowd (facts.md#27)."""
+    """Give a note if caches may not store a document at all: many logins at once then fail (facts.md#27)."""
     said = {part.strip().lower().replace(" ", "") for part in cache_control.split(",")}
     forbidding = sorted(said & {"no-cache", "no-store", "max-age=0", "private"})
     if not forbidding:
@@ -355,7 +355,7 @@ def caching_note(cache_control: str) -> Note | None:
 
 
 def media_type_note(content_type: str, expected: tuple[str, ...]) -> Note | None:
-    """Give a note where the media type is not one of `expected`: some relying parties look at it."""
+    """Give a note if the media type is not one of `expected`: some relying parties check it."""
     if content_type.partition(";")[0].strip().lower() in expected:
         return None
     shown = quote(content_type) if content_type else "missing"
@@ -418,10 +418,10 @@ LOOK_AT_PUBLISHER = (
 def parse_public_jwks(
     body: bytes | None, policy: KeyPolicy, *, already_checked: Container[Thumbprint] = frozenset()
 ) -> tuple[Mapping[KeyId, Key], tuple[Reason, ...]]:
-    """The acceptable keys of the public JWKS, and every reason why others are not; neither if it is absent.
+    """The acceptable keys of the public JWKS, and every reason why others are rejected; both empty if it is absent.
 
     The strength of `already_checked` keys is not checked.
-    Unlike an apiserver's answer it is read key by key: one bad key must not remove the good keys from the public set.
+    Unlike an apiserver's answer, it is read key by key: one bad key must not remove the good keys from the public set.
     """
     if body is None:
         return {}, ()
@@ -449,10 +449,10 @@ def _read_public_entry(
     return read_key(entry, where, kid=policy.kid, already_checked=already_checked)
 
 
-# ------------------------------------------------------------------ what the pass before came to, in memory
+# ------------------------------------------------------------- the results of the previous pass, in memory
 
 MAX_REMEMBERED_BYTES = 64 * 1024
-"""Larger answers and ledgers are read in each pass, because they must not fill the memory."""
+"""Larger answers and ledgers are parsed in each pass, because they must not fill the memory."""
 
 _Question = tuple[bytes, bytes, IssuerUrl, KeyPolicy, frozenset[Thumbprint]]
 _Judged = tuple[_Question, Observed]
@@ -461,9 +461,9 @@ _Judged = tuple[_Question, Observed]
 class BelievedAnswers:
     """What one process accepted in its last pass, only in memory.
 
-    `observe` is a function of both bodies, the issuer, its key policy and the thumbprints that were checked before; its
-    result is used again only where all of these are equal. What an answer says of time, its `Date` and the end of the
-    certificate, is taken from each answer. What was refused is judged in each pass.
+    `observe` is a function of both bodies, the issuer, its key policy and the thumbprints that were checked before. Its
+    result is reused only where all of these are equal. The times of an answer, its `Date` and the end of the
+    certificate, come from each answer. A rejected answer is validated again in each pass.
     """
 
     def __init__(self) -> None:
@@ -471,13 +471,13 @@ class BelievedAnswers:
         self._now: dict[_Question, _Judged] = {}
 
     def begin_pass(self) -> None:
-        """Forget what the last pass did not see."""
+        """Drop the entries that the last pass did not see."""
         self._before, self._now = self._now, {}
 
     def knows(
         self, answer: Answer, *, issuer: IssuerUrl, policy: KeyPolicy, already_checked: frozenset[Thumbprint]
     ) -> bool:
-        """Say whether that answer was accepted under these rules."""
+        """Whether that answer was accepted under these rules."""
         return self._recall((answer.discovery, answer.jwks, issuer, policy, already_checked)) is not None
 
     def observe(
@@ -498,7 +498,7 @@ class BelievedAnswers:
                 return found
             known = (question, found)
         if len(answer.discovery) + len(answer.jwks) <= MAX_REMEMBERED_BYTES:
-            # The first objects are kept, not their equals of this pass: memory of threads that ended can be given back.
+            # Keep the first objects, not the equal ones of this pass, so that memory of ended threads can be freed.
             self._now[known[0]] = known
         return replace(
             known[1],
@@ -512,10 +512,10 @@ class BelievedAnswers:
 
 
 class LedgerCache:
-    """The last result, for each issuer, of three functions that depend on nothing but their arguments; in memory alone.
+    """The last result of three pure functions for each issuer, only in memory.
 
-    It says what a ledger means, not whether it is believed: signatures, their keys, heads and times are judged in each
-    pass. Each issuer has one entry a function, so that nothing adds up.
+    It caches the meaning of a ledger, not whether it is trusted: each pass checks signatures, their keys, heads and
+    times. Each issuer has one entry per function, so the cache does not grow.
     """
 
     def __init__(self) -> None:
@@ -553,7 +553,7 @@ class LedgerCache:
         Raises:
             UsageError, ValueError: as `render`.
         """
-        # As text, because members that are written differently can be equal: {"a": 1} equals {"a": True}.
+        # Compare as text, because differently written members can be equal: {"a": 1} equals {"a": True}.
         written = repr(dict(extra))
         last = self._documents.get(ledger.issuer)
         if last is not None and last[:2] == (ledger, written):

@@ -1,12 +1,12 @@
-"""A JWKS: bytes become a set of keys, or every reason why none of them is accepted.
+"""Parse a JWKS: bytes become a set of keys, or every reason why none of them is accepted.
 
-A malformed key is never skipped: a smaller set that goes public silently logs pods out.
+A malformed key is never skipped: publishing a smaller set silently logs pods out.
 
-One public key: a JSON object becomes a `Key`, or every reason why it is none.
-Each rule is a row with its source. A rule is silent where an earlier row already says what is wrong.
+A JSON object becomes one public `Key`, or every reason why it is not a key.
+Each rule is a row with its source. A rule reports nothing where an earlier row already reports the fault.
 
-Keys whose private half is public, by RFC 7638 thumbprint (facts.md#43).
-They end in real clusters by copy and paste from a standard or a tutorial. The list is short on purpose: only keys
+The module also lists keys with a published private half, by RFC 7638 thumbprint (facts.md#43).
+Users copy such keys from a standard or a tutorial into real clusters. The list is short on purpose. It has only keys
 that the test vectors of public libraries quote from the named source; the thumbprints were computed from those.
 """
 
@@ -35,9 +35,9 @@ from mirror.trust.weak_keys import MAX_MODULUS_BITS, SMALL_MULTIPLES, checking_c
 
 MAX_KEYS = 200
 MAX_CHECKING_COST = 8192
-"""What checking the new keys of one JWKS may cost, by `checking_cost`: 20 to 40 s of computing.
+"""The highest cost of checking the new keys of one JWKS, by `checking_cost`: 20 to 40 s of computing.
 
-It is enough for 200 keys of 3072 bits, 128 keys of 4096 bits or 16 keys of 8192 bits. Without a limit one hostile
+It is enough for 200 keys of 3072 bits, 128 keys of 4096 bits or 16 keys of 8192 bits. Without a limit, a hostile
 apiserver could keep this machine busy for minutes.
 """
 _DOCUMENT = "jwks"
@@ -97,7 +97,7 @@ def _entries(document: dict[str, object]) -> list[object] | Reason:
 
 
 def new_rsa_keys(body: bytes, already_checked: Container[Thumbprint]) -> Mapping[Thumbprint, tuple[int, int]]:
-    """Give modulus and exponent of each RSA key in a JWKS whose strength has to be checked; none for what is no JWKS.
+    """Give modulus and exponent of each RSA key in a JWKS that needs a strength check; none if `body` is not a JWKS.
 
     Args:
         body: the bytes that the apiserver sent.
@@ -114,7 +114,7 @@ def _new_rsa_keys(entries: list[object], already_checked: Container[Thumbprint])
         if not isinstance(entry, dict) or entry.get("kty") != "RSA":
             continue
         n, e = decode_uint(entry.get("n")), decode_uint(entry.get("e"))
-        # Nothing costly is computed with a modulus of absurd size.
+        # Do no costly computation with a modulus of absurd size.
         if n is not None and e is not None and n.bit_length() <= MAX_MODULUS_BITS:
             thumbprint = thumbprint_of("RSA", n=str(entry["n"]), e=str(entry["e"]))
             if thumbprint not in already_checked:
@@ -138,7 +138,7 @@ def _read_entry(
 
 def _collected(read: tuple[Key | Note | tuple[Reason, ...], ...]) -> KeySet | Rejected:
     notes = tuple(each for each in read if isinstance(each, Note))
-    # A key file that is given twice is published twice (facts.md#3): equal entries are one.
+    # kube-apiserver publishes a key file that is configured twice twice (facts.md#3): equal entries count once.
     distinct = {each: None for each in read if not isinstance(each, Note | tuple)}
     keys = tuple(sorted(distinct, key=key_id))
     conflicts = tuple(_conflicts(keys))
@@ -198,7 +198,7 @@ KNOWN_TEST_KEYS: dict[Thumbprint, str] = {
     Thumbprint("iTqXXI0zbAnJCKDaobfhkM1f-6rMSpTfyZMRp_2tKI8"): "the ES384 example of jwt.io",
     Thumbprint("xZDfZpry4P9vZPZyG2fNBRj-7Lz5omVdm7tHoCgSNfY"): "the ES512 example of jwt.io",
 }
-"""Where each private key is public."""
+"""The place where each private key is published."""
 
 
 CURVES: dict[str, ec.EllipticCurve] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
@@ -208,23 +208,23 @@ EC_ALGORITHMS = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 """The one algorithm of each curve (RFC 7518, section 3.4; facts.md#8)."""
 
 RSA_ALGORITHMS = ("RS256", "RS384", "RS512")
-"""What relying parties accept for RSA (facts.md, table "Relying parties"); PS256 and its sisters none of them does."""
+"""What relying parties accept for RSA (facts.md, table "Relying parties"); none accepts PS256, PS384 or PS512."""
 
 MOST_REMEMBERED = 2**15
-"""For how many keys each what follows from a key alone is remembered: ledgers, replicas and passes show it again."""
+"""How many keys each cache of values derived from a key holds: ledgers, replicas and passes repeat the same keys."""
 
 
 def with_first_alg(key: Key, algs: Iterable[str]) -> Key:
-    """Give the key with that `alg` which comes first in the alphabet: of its own and those of `algs` that fit it.
+    """Give the key with the alphabetically first `alg` among its own and those of `algs` that fit the key.
 
-    No thumbprint covers `alg` (RFC 7638), so replicas and ledgers may differ in it: this way all agree.
+    No thumbprint covers `alg` (RFC 7638), so replicas and ledgers may differ in it. This rule makes all agree.
     """
     fitting = RSA_ALGORITHMS if isinstance(key, RsaKey) else ()
     return replace(key, alg=min((key.alg, *(alg for alg in algs if alg in fitting))))
 
 
 def coordinate_bytes(crv: str) -> int:
-    """Give how long a coordinate of the curve `crv` is: 32, 48 or 66 bytes (RFC 7518, section 6.2.1.2)."""
+    """Give the length of a coordinate of the curve `crv`: 32, 48 or 66 bytes (RFC 7518, section 6.2.1.2)."""
     return (CURVES[crv].key_size + 7) // 8
 
 
@@ -256,7 +256,7 @@ def kubernetes_kid(key: Key) -> Kid:
 
 
 def public_key(key: Key) -> rsa.RSAPublicKey | ec.EllipticCurvePublicKey:
-    """Give the key as the library verifies with it.
+    """Give the key as an object of the library that verifies signatures.
 
     Args:
         key: a validated key.
@@ -276,7 +276,7 @@ MAX_KID_CHARACTERS = 1024
 
 @dataclass(frozen=True, slots=True)
 class KeyRule:
-    """What one member must be: `holds(members)`, the end of a sentence that says so, the remedy, and the source."""
+    """The rule for one member: `holds(members)`, the end of the reason's sentence, the remedy, and the source."""
 
     member: str
     code: str
@@ -287,7 +287,7 @@ class KeyRule:
 
 
 def is_printable_text(value: object, max_characters: int) -> bool:
-    """Return whether `value` is a text of 1..`max_characters` characters that a terminal shows as they are.
+    """Return whether `value` is a text of 1..`max_characters` characters that a terminal shows unchanged.
 
     Letters, marks, digits, symbols of any script and the plain space; no controls, no bidirectional or zero-width
     marks, no surrogates, nothing unassigned.
@@ -302,7 +302,7 @@ def read_key(
     kid: Literal["kubernetes", "opaque"],
     already_checked: Container[Thumbprint],
 ) -> Key | tuple[Reason, ...]:
-    """Read one key of a known type; private members have been looked for before.
+    """Read one key of a known type; the caller has already searched for private members.
 
     Args:
         members: the JWK; members that no rule names are ignored (RFC 7517, section 4).
@@ -347,7 +347,7 @@ def _failed(rules: tuple[KeyRule, ...], members: Members, where: str) -> tuple[R
 
 
 def _built(members: Members) -> Key:
-    """Build the key from members that passed the rules of its type; a bad kid is thrown away by the caller."""
+    """Build the key from members that passed the rules of its type; the caller discards a bad kid."""
     kid, text = Kid(str(members.get("kid"))), {name: str(members.get(name, "")) for name in ("n", "e", "crv", "x", "y")}
     if members["kty"] == "RSA":
         n, e = text["n"], text["e"]
@@ -497,7 +497,7 @@ def private_members(value: object, document: str, inside: str = "") -> tuple[Rea
     Args:
         value: the document, or a part of it.
         document: how sentences and places call the document.
-        inside: where in the document `value` stands, such as `keys[2]`.
+        inside: the place of `value` in the document, such as `keys[2]`.
     """
     return tuple(
         Reason(

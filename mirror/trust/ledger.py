@@ -1,11 +1,11 @@
-"""The ledger file `keys.json`: untrusted bytes become a `Ledger`, and a `Ledger` becomes bytes for a diff.
+"""The ledger file `keys.json`: untrusted bytes become a `Ledger`, and a `Ledger` becomes bytes that diff well.
 
-The rules for the content are strict; the byte form is free, because people may resolve a conflict by hand. A record
-that does not validate is left out alone: the others of the file count.
+The rules for the content are strict. The byte form is free, because people may resolve a conflict by hand. Only an
+invalid record is skipped: the other records of the file count.
 
-One record of a ledger file: a JSON object becomes a `KeyRecord`, or every reason why it is none; and back.
-What comes from git is untrusted: the keys obey the same rules as those of apiservers. A record that does not keep its
-key's material is written without `key`; an older file may have one there, of which only the name is read.
+One record of a ledger file: a JSON object becomes a `KeyRecord`, or every reason why it is invalid; and back.
+Data from git is untrusted: its keys obey the same rules as those of apiservers. A record that does not keep its key's
+material is written without `key`. An older file may have `key` there; only the key's name is read from it.
 """
 
 import json
@@ -62,7 +62,7 @@ _DOCUMENT = "ledger"
 _MEMBERS = ("issuer", "version", "keys")
 _REMEDY = "Restore the ledger from an earlier commit, or undo the manual edit."
 _INDENT = 4
-"""How deep a record stands in the file."""
+"""The indentation of a record in the file."""
 
 
 class _AllThumbprints(Container[Thumbprint]):
@@ -73,14 +73,14 @@ class _AllThumbprints(Container[Thumbprint]):
 
 
 ALL_THUMBPRINTS: Container[Thumbprint] = _AllThumbprints()
-"""For `already_checked`, where only this mirror can have written the file: it checked every key when it came in."""
+"""For `already_checked`, if only this mirror can have written the file: it checked every key on arrival."""
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerRead:
-    """What a ledger file says, as `joined` gives it; `damaged` are the reasons why parts of it do not count.
+    """The content of a ledger file, as `joined` gives it; `damaged` are the reasons why parts of it do not count.
 
-    A damaged file may have lost a key that is public: merge it with what was known before a key is taken away by it.
+    A damaged file may have lost a public key. Merge it with the known ledger before it can remove a key.
     """
 
     ledger: Ledger
@@ -117,14 +117,14 @@ def read_ledger(
     records: list[KeyRecord] = []
     for i, entry in enumerate(entries):
         record, why = read_record(entry, f"{_DOCUMENT} keys[{i}]", already_checked=already_checked)
-        # A hostile file has room for a million faults: what is over the limit is not even collected.
+        # A hostile file has room for a million faults: reasons over the limit are not even collected.
         damaged += why if len(damaged) <= MAX_REASONS else ()
         records += (record,) if record is not None else ()
     return LedgerRead(joined(issuer, records), limited((*damaged, *_duplicates(records))))
 
 
 def stated_issuer(body: bytes) -> IssuerUrl | None:
-    """Give the issuer that a ledger file says it is of, or None when it says none; the rest is not looked at."""
+    """Give the issuer that a ledger file names, or None when it names none; the rest is not read."""
     document = _object(body)
     issuer = document.get("issuer") if isinstance(document, dict) else None
     return IssuerUrl(str(issuer)) if is_printable_text(issuer, MAX_ISSUER_CHARACTERS) else None
@@ -171,7 +171,7 @@ def write_ledger(ledger: Ledger) -> bytes:
     Records that keep no material are written without it, and the dropped ones of `left_out` are not written.
 
     Raises:
-        ValueError: the ledger breaks a rule of its own, so the file could not be read as it is meant.
+        ValueError: the ledger breaks one of its own rules, so the file would read back differently.
     """
     body = ledger_text(ledger)
     already_checked = frozenset(record.key.thumbprint for record in ledger.records)
@@ -182,17 +182,17 @@ def write_ledger(ledger: Ledger) -> bytes:
 
 
 def ledger_text(ledger: Ledger) -> bytes:
-    """Give the bytes of `write_ledger` unchecked: only to be compared with bytes of a validated ledger.
+    """Give the bytes of `write_ledger` unchecked; use them only to compare with bytes of a validated ledger.
 
     Raises:
-        ValueError: a text in it is no Unicode (a lone surrogate).
+        ValueError: a text in it is not Unicode (a lone surrogate).
     """
     keys = [record_members(record) for record in _written(ledger)]
     return (_json({"issuer": ledger.issuer, "version": VERSION, "keys": keys}) + "\n").encode()
 
 
 def left_out(ledger: Ledger) -> tuple[KeyRecord, ...]:
-    """The dropped records, the oldest first, for which the file of 4 MiB has no room; no decision needs them."""
+    """The dropped records, oldest first, that do not fit into the file of 4 MiB; no decision needs them."""
     if sum(_most_bytes(record) for record in ledger.records) <= MAX_BYTES:
         return ()
     sizes = {key_id(record.key): _bytes(record) for record in ledger.records}
@@ -213,9 +213,9 @@ def _written(ledger: Ledger) -> tuple[KeyRecord, ...]:
 
 
 _FRAME_BYTES = 100
-"""What stands around the records and the issuer, and a little more."""
+"""The size of everything except the records and the issuer, with a margin."""
 _MOST_BYTES, _MOST_BYTES_DROPPED = 2500, 260
-"""What a record takes at most besides its kid and its reason: an RSA key of 4096 bits has 683 characters."""
+"""The largest size of a record without its kid and its reason: an RSA key of 4096 bits has 683 characters."""
 
 
 def _most_bytes(record: KeyRecord) -> int:
@@ -227,7 +227,7 @@ def _most_bytes(record: KeyRecord) -> int:
 
 
 def _most_text(text: str) -> int:
-    """Give how many bytes a printable text takes in JSON, its quotes aside."""
+    """Give the size in bytes of a printable text in JSON, without its quotes."""
     return len(text.encode()) + text.count('"') + text.count("\\")
 
 
@@ -243,7 +243,7 @@ def _json(value: object) -> str:
 MAX_REASON_CHARACTERS = 1000
 FIRST_YEAR, LAST_YEAR = 2000, 2199
 LAST_MOMENT = datetime(LAST_YEAR, 12, 31, 23, 59, 59, tzinfo=UTC)
-"""Stands for a date that cannot be read: any date of another copy is earlier, and the earlier one counts."""
+"""Replaces an unreadable date: any date of another copy is earlier, and the earlier one counts."""
 
 _MOMENT = re.compile(r"([0-9]{4})-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _CODE = re.compile(r"[a-z][a-z0-9_.]{0,63}")
@@ -269,7 +269,7 @@ _OPTIONAL: dict[Status, frozenset[str]] = {
 _STATUSES = {status.value: status for status in Status}
 _REVOCABLE = {status.value: status for status in Status if status is not Status.REVOKED}
 _MATERIAL = {"RSA": ("e", "kty", "n"), "EC": ("crv", "kty", "x", "y")}
-"""The members of which a thumbprint is made (RFC 7638, section 3.2), in its order."""
+"""The members that a thumbprint covers (RFC 7638, section 3.2), in its order."""
 
 
 def moment_text(moment: datetime) -> str:
@@ -278,7 +278,7 @@ def moment_text(moment: datetime) -> str:
 
 
 def moment_of(text: object) -> datetime | None:
-    """Give the moment that `text` says (`2026-11-23T08:00:00Z`), or None: UTC, whole seconds, a year of 2000..2199."""
+    """Parse `text` (`2026-11-23T08:00:00Z`) into a moment, or None: UTC, whole seconds, a year of 2000..2199."""
     match = _MOMENT.fullmatch(text) if isinstance(text, str) else None
     if match is None or not FIRST_YEAR <= int(match[1]) <= LAST_YEAR:
         return None
@@ -292,7 +292,7 @@ def moment_of(text: object) -> datetime | None:
 
 
 def record_members(record: KeyRecord) -> dict[str, object]:
-    """Give the JSON object of `record`: what people look for first, the key's own members last."""
+    """Give the JSON object of `record`: the members that people need most come first, the key's own members last."""
     key, revocation = trimmed(record).key, record.revocation
     optional: dict[str, object] = {
         "missing_since": record.missing_since and moment_text(record.missing_since),
@@ -329,7 +329,7 @@ def _revocation_members(revocation: Revocation) -> dict[str, object]:
 def read_record(
     entry: object, where: str, *, already_checked: Container[Thumbprint]
 ) -> tuple[KeyRecord | None, tuple[Reason, ...]]:
-    """Read one record; every field and every combination of fields as `KeyRecord` says.
+    """Read one record; every field and every combination of fields must obey the rules of `KeyRecord`.
 
     Args:
         entry: one element of the ledger's `keys`.
@@ -339,8 +339,8 @@ def read_record(
     Returns:
         The record and no reason; or None and every reason, with the codes of `read_key` and `bad_record`,
         `missing_member`, `unknown_member`, `bad_status`, `bad_value`, `wrong_kid`, `wrong_thumbprint`,
-        `not_as_published`, `private_key`. A damaged record that revokes a readable thumbprint still revokes it: then
-        both the record and the reasons are given.
+        `not_as_published`, `private_key`. A damaged record that revokes a readable thumbprint still revokes it: the
+        result then has both the record and the reasons.
     """
     if not isinstance(entry, dict):
         return None, (Reason("bad_record", "A record of the ledger is not an object.", _RECORD_REMEDY, where),)
@@ -404,7 +404,7 @@ def _value_reasons(entry: Mapping[str, object], where: str) -> tuple[Reason, ...
 
 
 def _read_key(members: object, where: str, already_checked: Container[Thumbprint]) -> Key | tuple[Reason, ...]:
-    """Read a key under the rule `opaque`: the policy for kids may have been another one when it came in."""
+    """Read a key under the rule `opaque`: the policy for kids may have been different when the key arrived."""
     if not isinstance(members, dict):
         return (Reason("bad_key", "The key of a record is not an object.", _RECORD_REMEDY, where),)
     key = read_key(members, where, kid="opaque", already_checked=already_checked)
@@ -415,7 +415,7 @@ def _read_key(members: object, where: str, already_checked: Container[Thumbprint
 
 
 def _name(entry: Mapping[str, object]) -> KeyName:
-    """Give the name that a record without material says; of bad values the caller knows."""
+    """Give the name in a record without material; the caller has already reported bad values."""
     old = entry.get("key")
     said = entry.get("alg", old.get("alg") if isinstance(old, dict) else None)
     alg = said if _is_algorithm(said) else ""
@@ -423,7 +423,7 @@ def _name(entry: Mapping[str, object]) -> KeyName:
 
 
 def _stated(entry: Mapping[str, object]) -> tuple[object, object]:
-    """Give the kid and the thumbprint of a key that is not kept, as an older file has it; None where it says none."""
+    """Give kid and thumbprint from the `key` of a record without material, as older files have it; None if absent."""
     members = entry.get("key")
     if not isinstance(members, dict):
         return None, None
@@ -445,7 +445,7 @@ def _identity_reasons(entry: Mapping[str, object], kid: object, thumbprint: obje
 
 
 def _built(entry: Mapping[str, object], key: AnyKey, status: Status, revocation: Revocation | None) -> KeyRecord:
-    """Build the record from members that the table of values found good; the casts say so to the type checker."""
+    """Build the record from members that the table of values accepted; the casts are for the type checker."""
     return KeyRecord(
         key,
         status,
@@ -459,9 +459,9 @@ def _built(entry: Mapping[str, object], key: AnyKey, status: Status, revocation:
 
 
 def _salvaged(entry: Mapping[str, object]) -> KeyRecord | None:
-    """Give the revocation of a damaged record, with what can be read of it; None without a readable thumbprint.
+    """Give the revocation of a damaged record from its readable members; None without a readable thumbprint.
 
-    What cannot be read is what any other copy of the record wins over when ledgers are merged.
+    Unreadable members get values that lose against any other copy of the record in a merge.
     """
     if not _is_thumbprint(entry.get("thumbprint")):
         return None
@@ -480,7 +480,7 @@ def _salvaged(entry: Mapping[str, object]) -> KeyRecord | None:
 
 
 def _revocation(members: object) -> Revocation | None:
-    """Give the revocation that `members` say, or None where they say none."""
+    """Give the revocation in `members`, or None where there is none."""
     if not isinstance(members, dict) or not {"at", "reason"} <= members.keys() <= _REVOCATION_MEMBERS:
         return None
     at, reason, last = moment_of(members["at"]), members["reason"], members.get("last", False)
@@ -499,7 +499,7 @@ def _is_moment(value: object) -> bool:
 
 
 def _is_generation(value: object) -> bool:
-    # A truth value is an int to Python, and never a generation.
+    # In Python a bool is an int, but it is never a valid generation.
     return type(value) is int and 1 <= value <= MAX_GENERATION
 
 

@@ -1,7 +1,7 @@
 """The signature of a ledger: a detached JWS in its own file (RFC 7515, appendix F), made and verified with ssh keys.
 
-Only one text is a signature of given values: everything else that a JWS library would accept (JSON forms, several
-signatures, unprotected members, loose base64, `b64`, `crit`) is refused before the library sees it.
+Given values have exactly one signature form. Other forms that a JWS library would accept (JSON forms, several
+signatures, unprotected members, loose base64, `b64`, `crit`) are rejected before the library sees them.
 """
 
 import json
@@ -32,14 +32,14 @@ Role: TypeAlias = Literal["mirror", "operator"]
 TYP = "oidc-mirror-ledger"
 """The `typ` of the header: the same key may sign other things (RFC 7515, section 4.1.9)."""
 MAX_SIGNATURE_BYTES = 4096
-"""The longest signature file. Ours with an issuer of 255 characters and an RSA key of 8192 bits is shorter."""
+"""The longest accepted signature file. Ours with a 255-character issuer and an RSA key of 8192 bits is shorter."""
 MIN_RSA_BITS = 3072
 MAX_RSA_BITS = 8192
 
 _ALGORITHMS = {"ssh-ed25519": "EdDSA", "ecdsa-sha2-nistp256": "ES256", "ssh-rsa": "RS256"}
 """The one algorithm of each key type (RFC 8037, section 3.1; RFC 7518, sections 3.3 and 3.4)."""
 _FIXED_BYTES = {"EdDSA": 64, "ES256": 64}
-"""How long a signature is, where that does not depend on the key: jwcrypto takes longer and shorter ones for ES256."""
+"""The length of a signature, where it does not depend on the key: jwcrypto accepts other lengths for ES256."""
 _ROLES = ("mirror", "operator")
 _MEMBERS = ("alg", "issuer", "kid", "repository", "role", "typ")
 _KID = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
@@ -47,7 +47,7 @@ _KID = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 
 @dataclass(frozen=True, slots=True)
 class SignatureHeader:
-    """What a valid signature says: who signed (`kid`, `role`) which issuer's ledger, for which repository."""
+    """The statement of a valid signature: the signer (`kid`, `role`), the issuer of the ledger, and the repository."""
 
     alg: str
     issuer: IssuerUrl
@@ -229,7 +229,7 @@ def _signer(line: str, number: int) -> PublicKey | Reason:
 
 
 def _public_key(kind: str, base64: str) -> _PublicMaterial | None:
-    """Give the key of a line; None where there is none, or where the line has other bytes than we would write."""
+    """Give the key of a line; None where there is none, or where our own encoding of the key differs."""
     try:
         key = load_ssh_public_key(f"{kind} {base64}".encode())
     except (ValueError, NotImplementedError, UnsupportedAlgorithm):
@@ -247,7 +247,7 @@ def _repeated(found: Iterable[tuple[int, PublicKey | Reason]]) -> Iterator[Reaso
 
 
 def _strings(data: bytes, count: int) -> tuple[bytes, ...]:
-    """Give the first `count` length-prefixed strings (RFC 4251, section 5) and what is left; short data is empty."""
+    """Give the first `count` length-prefixed strings (RFC 4251, section 5) and the rest; missing data is empty."""
     found = []
     for _ in range(count):
         end = 4 + int.from_bytes(data[:4])
@@ -301,7 +301,7 @@ def sign_ledger(body: bytes, *, issuer: IssuerUrl, repository: str, role: Role, 
 
     Args:
         body: the exact bytes of the ledger.
-        issuer: whose ledger it is.
+        issuer: the issuer of the ledger.
         repository: `repository.name`.
         role: who signs.
         key: the key that signs.
@@ -317,12 +317,12 @@ def sign_ledger(body: bytes, *, issuer: IssuerUrl, repository: str, role: Role, 
 def verify_ledger(
     body: bytes, signature: bytes, *, issuer: IssuerUrl, repository: str, keys: Mapping[str, PublicKey]
 ) -> SignatureHeader | VerificationFailure:
-    """Return who signed a ledger, or why it does not count.
+    """Return the signer of a ledger, or why the ledger does not count.
 
     Args:
         body: the exact bytes of the ledger.
         signature: the bytes of `keys.json.jws`.
-        issuer: whose ledger it must be.
+        issuer: the issuer that the ledger must belong to.
         repository: `repository.name` that it must be signed for.
         keys: the accepted keys, by kid.
     """
@@ -352,7 +352,7 @@ _BLANK = JWS()
 
 
 def _is_signed(text: str, body: bytes, key: PublicKey) -> bool:
-    # A new object copies jwcrypto's table of header members deeply, which takes longer than the rest of verifying.
+    # Each new object deep-copies jwcrypto's table of header members, which takes longer than the rest of verifying.
     jws = copy(_BLANK)
     jws.allowed_algs = [key.alg]
     jws.deserialize(text)
@@ -364,7 +364,7 @@ def _is_signed(text: str, body: bytes, key: PublicKey) -> bool:
 
 
 def _header_text(header: SignatureHeader, typ: str = TYP) -> str:
-    """Give the only text that is a header of these values: compact, sorted, ASCII."""
+    """Give the one valid header for these values: compact, sorted, ASCII."""
     members = {
         "alg": header.alg,
         "issuer": header.issuer,
@@ -377,9 +377,9 @@ def _header_text(header: SignatureHeader, typ: str = TYP) -> str:
 
 
 def _read_signature(signature: bytes) -> tuple[str, SignatureHeader, str] | str:
-    """Give the compact JWS, what its header says, and its `typ`; or what is wrong with its form.
+    """Give the compact JWS, the content of its header, and its `typ`; or the fault in its form.
 
-    What the header says is nothing but a claim here.
+    The header's content is still an unverified claim here.
     """
     if len(signature) > MAX_SIGNATURE_BYTES:
         return f"The signature file has more than {MAX_SIGNATURE_BYTES} bytes."
@@ -416,7 +416,7 @@ def _read_header(body: bytes) -> tuple[SignatureHeader, str] | None:
 
 
 def _foreign(header: SignatureHeader, typ: str, *, issuer: IssuerUrl, repository: str) -> str:
-    """Say what a signature of the right form is for, where it is not for this ledger; else empty."""
+    """Give what a well-formed signature is for, if it is not for this ledger; else empty."""
     if typ != TYP:
         return f"The signature is of another kind: its typ is {quote(typ)}."
     if header.repository != repository:
@@ -440,7 +440,7 @@ class LedgerVerifier:
 
 @dataclass(frozen=True, slots=True)
 class LedgerTrust(LedgerVerifier):
-    """Who is accepted and who signs, in which role; `keys` has the public half of `signing_key` too."""
+    """The accepted signers, the own signing key and its role; `keys` includes the public half of `signing_key`."""
 
     signing_key: PrivateKey
     role: Role

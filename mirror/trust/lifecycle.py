@@ -1,6 +1,6 @@
 """The life of a key: ledger before + what apiservers showed + policy + now -> ledger after + what happened.
 
-Pure: nothing here reads a clock, a file or the network, and nothing is logged; the caller reports the events.
+Pure: nothing here reads a clock, a file or the network, or writes a log; the caller reports the events.
 
     from        to          when
     --          published   first seen on any apiserver, policy `new_keys: publish`
@@ -14,10 +14,10 @@ Pure: nothing here reads a clock, a file or the network, and nothing is logged; 
     retiring    dropped     missing_since + retain_removed <= now, every apiserver answered, and something is left
     any         revoked     `keys.revoked` of the configuration or `revoke`; permanent, for every kid
 
-Mirrors whose replicas differ for good write little: a held key that came back stays held, and one that is published
-comes and goes twice in each `retain_removed`. Nothing public changes by it.
+If the replicas of a mirror differ permanently, the mirror still writes little. A held key that came back stays held. A
+published key changes its status at most twice in each `retain_removed`. The public documents do not change.
 
-A suspended issuer takes the last arrow alone.
+A suspended issuer takes only the last arrow.
 
 An unreachable apiserver never removes a key: an apiserver without an accepted answer blocks every arrow that
 takes a key away. It never blocks an addition.
@@ -30,15 +30,16 @@ May the public set of an issuer be empty? Only after `revoke --last`, and only u
     ledgers are merged                                    per revoked record the higher generation says; of two equal
                                                           ones the one with `last`
 
-Giving and taking back both move the record to a generation higher by one, so the later one wins that knows of
-the other, wins every merge, without a clock. From that follows what matters: of ledgers that all come from one with
-public keys, without a `--last` of their own, no merge may be empty. None of them is empty itself, because the last key
-never leaves by itself; the ones that took a key away took every older permission back in the same step; and the
-others have public what the first one had.
+Giving and taking back both raise the record's generation by one. So a later change that knows of the earlier one wins
+every merge, without a clock. This guarantees the following. Take ledgers that all descend from one with public keys,
+without a `--last` of their own: no merge of them may be empty. None of them is empty itself, because the last key
+never leaves by itself. Those that removed a key took every older permission back in the same step. The others still
+have the public keys of the first one.
 
-Where merged revocations left no key without that permission, one revoked key stays public until another key is, or an
-operator says `revoke --last`: that which was revoked last of those that were public when they were revoked. The order
-is a counter, 1 + the ledger's highest at each revocation, and no clock. A key that was never public is never kept.
+Merged revocations may leave no key without that permission. Then one revoked key stays public until another key is
+public, or until an operator runs `revoke --last`. It is the last revoked of the keys that were public when they were
+revoked. The order is a counter, 1 + the ledger's highest at each revocation, and no clock. A key that was never public
+is never kept.
 """
 
 from collections import Counter
@@ -83,12 +84,12 @@ class PassContext:
     """What one pass knows besides the ledger.
 
     `now` is aware, UTC, whole seconds. `replicas` is how many observations make "every apiserver answered".
-    `may_drop` is False while the git remote could not be asked: removals wait for it; `may_admit` is
-    False for a former issuer whose time is over: it gets no new keys. `is_suspended`: nothing moves but what
-    is revoked, and `may_drop` and `may_admit` count as False. `sources_changed` says that
-    the issuer's apiservers or CA are not those of the last pass, which restarts every `missing_since`.
+    `may_drop` is False while the git remote is unreachable: removals wait for it. `may_admit` is False for an expired
+    former issuer: it gets no new keys. `is_suspended`: only revocations are applied, and `may_drop` and `may_admit`
+    count as False. `sources_changed`: the issuer's apiservers or CA changed since the last pass, which restarts every
+    `missing_since`.
     `suspects` are keys that must be held, each with the reason's code, whatever the policy says.
-    `held_missing_since` says since when all apiservers answer without a held key, as this machine remembers it
+    `held_missing_since` is the time since which all apiservers answer without a held key, as recorded on this machine
     (`mirror.trust.lifecycle.held_missing_since`).
     """
 
@@ -131,7 +132,7 @@ MOST_HELD = 32
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """One arrow of the table that was taken: the key, its new status, and one sentence."""
+    """One transition: the key, its new status, and one sentence."""
 
     key: AnyKey
     status: Status
@@ -140,9 +141,10 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class LedgerUpdate:
-    """The ledger after a pass, the arrows taken, and what else is worth reporting.
+    """The ledger after a pass, its transitions, and other events to report.
 
-    `held_missing` are the held keys that every apiserver answered without in this pass, see `held_missing_since`.
+    `held_missing` are the held keys that no apiserver showed in this pass, although all answered; see
+    `held_missing_since`.
     """
 
     ledger: Ledger
@@ -168,10 +170,10 @@ def advance(before: Ledger, policy: KeyPolicy, context: PassContext) -> LedgerUp
 
 
 def held_missing_since(context: PassContext, outcome: LedgerUpdate) -> Mapping[KeyId, datetime]:
-    """What the next pass gets as `PassContext.held_missing_since`: to be remembered by this machine, not in git.
+    """The next pass's `PassContext.held_missing_since`, stored on this machine and not in git.
 
-    A key that is seen again, or no longer held, is forgotten. A change of the apiservers starts again, and no time is
-    later than now: it was written while the clock was wrong.
+    A key that is seen again, or no longer held, is removed. A change of the apiservers restarts all times. A time
+    later than now was written while the clock was wrong, so now replaces it.
     """
     seen = {key_id(key) for o in context.observations if isinstance(o, Observed) for key in o.keys}
     held = {key_id(r.key) for r in outcome.ledger.records if r.status is Status.HELD} - seen
@@ -187,7 +189,7 @@ def next_order(ledger: Ledger) -> int:
 
 
 def revoked_thumbprints(ledger: Ledger) -> frozenset[Thumbprint]:
-    """The key material that must never be public again, under whatever kid."""
+    """The key material that must never be public again, under any kid."""
     return frozenset(r.key.thumbprint for r in ledger.records if r.status is Status.REVOKED)
 
 
@@ -214,8 +216,8 @@ class _LedgerUpdate:
     def _seen(self) -> dict[KeyId, Key]:
         """The keys that apiservers show.
 
-        Of several `alg`, which no thumbprint covers (RFC 7638), and of the recorded one the first of the alphabet
-        counts, as in merges: mirrors whose replicas differ agree, and nothing goes back and forth.
+        No thumbprint covers `alg` (RFC 7638). The alphabetically first of the shown and recorded ones counts, as in
+        merges. So mirrors with different replicas agree, and nothing goes back and forth.
         """
         shown: dict[KeyId, Key] = {}
         for key in (key for o in self.given.observations if isinstance(o, Observed) for key in o.keys):
@@ -242,7 +244,7 @@ class _LedgerUpdate:
             elif identity in self.seen:
                 self._seen_again(identity, record)
             elif record.key.thumbprint in self.revoked and self._is_something_left_without(record):
-                continue  # it is revoked below; one that cannot be, because it is the last, ages like any other
+                continue  # it is revoked below; the last key cannot be revoked and ages like any other
             elif record.status is Status.RETIRING and self.given.sources_changed and not self.clock_is_wrong:
                 self._move(identity, Status.RETIRING, "restarts its retirement", missing_since=self.given.now)
             elif self.all_answered:
@@ -289,8 +291,8 @@ class _LedgerUpdate:
         self._report("apiservers.disagree", record.key, sentence)
 
     def _came_back_lately(self, record: KeyRecord) -> bool:
-        # A replica that flaps makes two commits, not two an interval.
-        # What returns in the future was written by a clock that was wrong.
+        # A flapping replica makes two commits, not two per interval.
+        # A return date in the future comes from a clock that was wrong.
         came = record.returned_at
         return came is not None and came <= self.given.now < came + self.policy.retain_removed
 
@@ -315,12 +317,12 @@ class _LedgerUpdate:
         known = any(r.key.thumbprint == key.thumbprint for r in self.records.values())
         never_public = not self.given.may_admit and not self.records
         if not known and not never_public:
-            # Recorded, so that it stays refused after the configuration has forgotten it. A former issuer that has no
-            # key and gets none needs no such record: it would look as if revocations had emptied it.
+            # Record it, so that it stays rejected after its removal from the configuration. A former issuer that has
+            # no key and gets none needs no such record: revocations would seem to have emptied its set.
             self._revoke(KeyRecord(key=key, status=Status.DROPPED, generation=0, first_seen=self.given.now), None)
 
     def _held_because(self, key: Key, kids: Counter[Kid]) -> str | None:
-        """The code of what keeps a new key from going public at once; None when nothing does."""
+        """The code of the reason why a new key is not published at once; None when there is none."""
         if self.policy.new_keys == "hold":
             return "policy"
         if key.thumbprint in self.given.suspects:
@@ -348,8 +350,8 @@ class _LedgerUpdate:
     def revoke_configured(self) -> None:
         """Any -> revoked, for the thumbprints that the configuration names; never the last public key.
 
-        A key is revoked under all its kids or under none: a revocation that reaches one record reaches every other in a
-        merge (`mirror.trust.merge`), and so would take the last key.
+        A key is revoked under all its kids or under none. In a merge, a revocation of one record reaches every other
+        record of the key (`mirror.trust.merge`), and so could remove the last key.
         """
         waiting = [r for _, r in sorted(self.records.items()) if self._is_to_be_revoked(r)]
         for thumbprint in dict.fromkeys(record.key.thumbprint for record in waiting):
@@ -373,7 +375,7 @@ class _LedgerUpdate:
         self._move(key_id(record.key), Status.REVOKED, "is revoked", revocation=revocation)
 
     def drop_retired_keys(self) -> None:
-        """Retiring -> dropped, when its time has come and something is left in the set."""
+        """Retiring -> dropped, when `retain_removed` has passed and the set keeps another key."""
         if not self.all_answered or not self.given.may_drop or self.given.sources_changed or self.given.is_suspended:
             return
         due = [r for r in self._public() if self._is_due(r)]
@@ -393,8 +395,8 @@ class _LedgerUpdate:
     def _is_over(self, since: datetime) -> bool:
         """Whether `retain_removed` has passed.
 
-        A key that began to retire in this very pass stays for one more, whatever `retain_removed` says: the public set
-        never loses a key in the pass that first missed it.
+        A key that began to retire in this pass stays for one more pass, for any `retain_removed`: the public set never
+        loses a key in the pass that first missed it.
         """
         return since < self.given.now and since + self.policy.retain_removed <= self.given.now
 
@@ -431,7 +433,7 @@ class _LedgerUpdate:
         self.events.append(Event(name, f"Key {kid_text(key.kid)} {sentence}.", Level.WARNING, fields))
 
     def outcome(self) -> LedgerUpdate:
-        """The result, with the events that only the whole shows."""
+        """The result, with the events that depend on the whole ledger."""
         self._report_blocked_retirement()
         self._report_replacement()
         if self.given.sources_changed:
@@ -481,12 +483,12 @@ def is_empty_by_revocation(ledger: Ledger) -> bool:
 
 
 def empty_allowed(ledger: Ledger) -> bool:
-    """Whether an operator revoked with `last`, and no key was public since; otherwise an empty set is not published."""
+    """Whether an operator revoked with `last` and no key was public since; only then an empty set is published."""
     return any(_permits(record) for record in ledger.records)
 
 
 def kept_key(ledger: Ledger) -> KeyRecord | None:
-    """The revoked key that stays public because nothing else would be; None where a key is public or none may be."""
+    """The revoked key that stays public to avoid an empty set; None if a key is public or the set may be empty."""
     if ledger.public_keys() or empty_allowed(ledger):
         return None
     candidates = [record for record in ledger.records if _may_be_kept(record)]
@@ -511,7 +513,7 @@ def published_keys(ledger: Ledger) -> tuple[Key, ...]:
 
 
 def clear_empty_permission(ledger: Ledger) -> Ledger:
-    """The ledger as a step leaves it: with public keys, no earlier permission to empty the set remains."""
+    """The ledger after a step: if it has public keys, no earlier permission to empty the set remains."""
     if not ledger.public_keys() or not empty_allowed(ledger):
         return ledger
     return replace(ledger, records=tuple(_taken_back(record) for record in ledger.records))

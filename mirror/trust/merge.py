@@ -3,12 +3,13 @@
 `merge` is the join of a semilattice: commutative, associative and idempotent, so mirrors that exchange ledgers
 through git converge without a clock. Per key: `revoked` wins; else the higher generation; else published > retiring >
 held > dropped; else the earlier dates. A revocation reaches every record of the same key material (thumbprint). The
-`alg` is the first of the alphabet of those that are known, whatever the generation: no thumbprint covers it.
+`alg` is the alphabetically first of the known ones, for any generation: no thumbprint covers it.
 
-Of two revoked records the higher generation says whether the set may be empty (`mirror.trust.lifecycle`), so the
-generation of a record that was not revoked is never mixed into theirs, and a record that a revocation only reaches
-begins at the lowest. What the key was when it was revoked joins as none < dropped < held < retiring < published, over
-the revoked records alone: a key that was public by one of them may have to stay (`emptiness.kept_key`).
+Of two revoked records, the one with the higher generation decides whether the set may be empty
+(`mirror.trust.lifecycle`). So the generation of a record that was not revoked is never mixed into theirs, and a record
+that a revocation only reaches begins at the lowest. The status of the key at its revocation joins as none < dropped <
+held < retiring < published, over the revoked records alone. A key that was public in one of them may have to stay
+(`mirror.trust.lifecycle.kept_key`).
 """
 
 from collections.abc import Iterable
@@ -44,7 +45,7 @@ def merge(a: Ledger, b: Ledger) -> Ledger:
     """The join of two ledgers of the same issuer.
 
     Raises:
-        ValueError: The ledgers are of different issuers; a mistake of the caller.
+        ValueError: The ledgers belong to different issuers; this is a bug of the caller.
     """
     if a.issuer != b.issuer:
         raise ValueError(f"ledgers of different issuers: {a.issuer!r} and {b.issuer!r}")
@@ -52,7 +53,7 @@ def merge(a: Ledger, b: Ledger) -> Ledger:
 
 
 def joined(issuer: IssuerUrl, records: Iterable[KeyRecord]) -> Ledger:
-    """The ledger of `records`, in any order: those of one identity are joined, and revocations reach their material."""
+    """The ledger of `records`, in any order. Records of one identity join; revocations reach all their material."""
     found: dict[KeyId, KeyRecord] = {}
     for record in records:
         identity = key_id(record.key)
@@ -79,7 +80,7 @@ def _join(a: KeyRecord, b: KeyRecord) -> KeyRecord:
 
 
 def _key(key: AnyKey, a: KeyRecord, b: KeyRecord) -> AnyKey:
-    """`key` with the first `alg` of both records. A name takes any, the material only what fits it."""
+    """`key` with the first `alg` of both records. A key name accepts any; key material accepts only one that fits."""
     algs = sorted(each.key.alg for each in (a, b) if each.key.alg)
     if not isinstance(key, KeyName):
         return with_first_alg(key, algs)
@@ -97,7 +98,7 @@ def _first(revocations: Iterable[Revocation]) -> Revocation:
 
 
 def _revoked(record: KeyRecord, revocation: Revocation) -> KeyRecord:
-    # The fields of the former status go: what is left joins component by component.
+    # The fields of the former status are cleared; the rest joins component by component.
     return trimmed(
         KeyRecord(
             key=record.key,
@@ -121,7 +122,7 @@ def _spread_revocations(records: Iterable[KeyRecord]) -> Iterable[KeyRecord]:
 
 
 def _reached(record: KeyRecord, first: Revocation) -> KeyRecord:
-    """The record of revoked material: the first date and reason hold for all of it, the rest for each record alone."""
+    """The record of revoked material: all records share the first date and reason, and keep the rest for themselves."""
     if record.revocation is None:
         return _revoked(replace(record, generation=1), Revocation(first.at, first.reason))
     return replace(record, revocation=replace(record.revocation, at=first.at, reason=first.reason))

@@ -1,12 +1,12 @@
-"""What operators decide about keys: find, approve, revoke and adopt them.
+"""The decisions of operators about keys: find, approve, revoke and adopt them.
 
-Pure, as `mirror.trust.lifecycle` is: ledger before + decision -> ledger after + what happened. Every record that moves
-gets a generation higher by one, so that a decision wins over concurrent changes of mirrors when ledgers are merged.
-What cannot be decided is a `Reason`; then nothing has changed.
+Pure, as `mirror.trust.lifecycle` is: ledger before + decision -> ledger after + what happened. Every changed record
+gets a generation higher by one. So a decision wins over concurrent changes of mirrors when ledgers are merged.
+A decision that is not possible returns a `Reason` and changes nothing.
 
-Taking over documents that another tool published: what an operator's `adopt` decides, as a pure function.
-Keys that an apiserver shows become published, the others of the public document begin to retire, and what cannot be
-accepted is listed and left out. The public document is untrusted input like any other.
+`adopt` takes over documents that another tool published, as a pure function.
+Keys that an apiserver shows become published. The other keys of the public document begin to retire. Unacceptable
+entries are listed and left out. The public document is untrusted input like any other.
 """
 
 from collections import Counter
@@ -52,7 +52,7 @@ from mirror.trust.lifecycle import (
 from mirror.trust.parsing import quote
 
 FEWEST_CHARACTERS = 8
-"""How long the beginning of a kid or a thumbprint must be to name a key."""
+"""The shortest prefix of a kid or a thumbprint that can name a key."""
 _MOST_LISTED = 5
 
 _NOTHING: frozenset[Thumbprint] = frozenset()
@@ -62,10 +62,10 @@ _NOTHING: frozenset[Thumbprint] = frozenset()
 
 
 def match_keys(ledger: Ledger, text: str) -> tuple[KeyRecord, ...]:
-    """The records that `text` may mean: those of a full thumbprint; else those whose kid it is or whose names begin so.
+    """The records that `text` may name: by full thumbprint; else by kid, or by a prefix of kid or thumbprint.
 
-    The beginning of a kid or of a thumbprint counts from `FEWEST_CHARACTERS` on. Only the key itself can have its
-    thumbprint, but any key can choose a kid: so a kid never takes the place of another key's thumbprint.
+    A prefix of a kid or of a thumbprint needs at least `FEWEST_CHARACTERS`. Only the key itself can have its
+    thumbprint, but any key can have any kid. So a kid never hides another key's thumbprint.
     """
     whole = tuple(record for record in ledger.records if record.key.thumbprint == text)
     return whole or tuple(record for record in ledger.records if _is_meant(record, text))
@@ -90,7 +90,7 @@ def find_key(ledger: Ledger, text: str) -> KeyRecord | Reason:
 
 
 def find_key_material(ledger: Ledger, text: str) -> Thumbprint | Reason:
-    """The one key material that `text` names, under however many kids it is recorded.
+    """The one key material that `text` names; it may be recorded under several kids.
 
     Returns:
         The thumbprint, or why there is not exactly one: `key.unknown`, `key.ambiguous`.
@@ -138,7 +138,7 @@ def approve(
         ledger: The ledger before, which has a record of `identity`.
         identity: Kid and thumbprint of the key.
         now: Aware, UTC, whole seconds.
-        revoked: What is revoked elsewhere (the configuration): never approved.
+        revoked: The keys that are revoked elsewhere (the configuration); they are never approved.
 
     Returns:
         The outcome, or why the key cannot be approved: `key.revoked`, `key.not_held`.
@@ -173,15 +173,15 @@ def approve(
 def revoke(
     ledger: Ledger, thumbprints: Iterable[Thumbprint], *, now: datetime, reason: str, last: bool
 ) -> LedgerUpdate | Reason:
-    """Any -> revoked, for every record of the key material, whatever its kid; revoking twice changes nothing.
+    """Any -> revoked, for every record of the key material, under any kid; revoking twice changes nothing.
 
     Args:
         ledger: The ledger before.
         thumbprints: The key material.
         now: Aware, UTC, whole seconds.
         reason: Why, in 1..1000 printable characters; it stays in the ledger.
-        last: Whether the public set may become empty by it. It is recorded only when nothing public is left: on keys
-            that are revoked already too, which is how a set is emptied that several decisions emptied together.
+        last: Whether this may empty the public set. It is recorded only when no public key is left, also on keys that
+            are revoked already: this confirms an empty set that several decisions caused together.
 
     Returns:
         The outcome, or why nothing was revoked: `bad_reason`, `revocation.held`.
@@ -213,7 +213,7 @@ def _held(public: Iterable[KeyRecord]) -> Reason:
 
 def _revoked(record: KeyRecord, revocation: Revocation) -> KeyRecord:
     if record.revocation is None:
-        # The fields of the former status go, as `mirror.trust.merge` lets them go.
+        # The fields of the former status are cleared, as in `mirror.trust.merge`.
         plain = KeyRecord(record.key, record.status, record.generation, record.first_seen)
         return _moved(plain, Status.REVOKED, revocation=replace(revocation, revoked_from=record.status))
     if record.revocation.last or not revocation.last:
@@ -225,7 +225,7 @@ def _revoked(record: KeyRecord, revocation: Revocation) -> KeyRecord:
 
 
 def _moved(record: KeyRecord, status: Status, **changes: datetime | str | Revocation | None) -> KeyRecord:
-    # A pushed ledger may carry the highest generation that there is: a decision must be possible even then.
+    # A pushed ledger may have the highest possible generation: a decision must be possible even then.
     generation = min(record.generation + 1, MAX_GENERATION)
     changed = replace(record, status=status, generation=generation, **changes)  # type: ignore[arg-type]  # fields of KeyRecord by name
     return trimmed(changed)
@@ -239,7 +239,7 @@ def _outcome(ledger: Ledger, moved: Iterable[KeyRecord], transitions: tuple[Tran
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """The first ledger of an issuer, and why parts of the public document did not come into it."""
+    """The first ledger of an issuer, and why parts of the public document were left out."""
 
     outcome: LedgerUpdate
     left_out: tuple[Reason, ...]
@@ -253,18 +253,19 @@ def adopt(
     *,
     named_jwks: bytes | None = None,
 ) -> Adoption | Reason:
-    """The ledger of an issuer that had none, made of what its apiservers show and of what is public.
+    """The first ledger of an issuer, made from its apiservers' keys and the public keys.
 
-    The policy `new_keys: hold` is answered by adopting; a key that is held for another reason (two keys of one kid)
-    stays held unless it is public already. As in every pass, nothing begins to retire unless every apiserver answered
-    and this machine's clock is right: until a pass finds it so, the other public keys are published too.
+    Adopting counts as the approval under the policy `new_keys: hold`. A key that is held for another reason (two keys
+    of one kid) stays held unless it is public already. As in every pass, a key begins to retire only if every
+    apiserver answered and this machine's clock is right. Until a pass confirms both, the other public keys are
+    published too.
 
     Args:
         issuer: The configured issuer, or one of its former ones.
         public_jwks: The JWKS where we publish it, as an anonymous client reads it; None when there is none.
         named_jwks: The JWKS that the public discovery document names, where that is another one: relying parties trust
             its keys now. None where it is the same, or there is none.
-        policy: The issuer's `keys`; whatever is revoked stays out.
+        policy: The issuer's `keys`; revoked keys stay out.
         context: What the apiservers show, `now`, and how many answers make "every apiserver answered".
 
     Returns:
@@ -297,7 +298,7 @@ _SENTENCES = {
 
 
 def _is_public_and_held(record: KeyRecord, public: Mapping[KeyId, Key]) -> bool:
-    # With two public keys of one kid, it is not known which one is meant (facts.md#7): both stay held.
+    # With two public keys of one kid, the right one is unknown (facts.md#7): both stay held.
     return record.status is Status.HELD and [i for i in public if i[0] == record.key.kid] == [key_id(record.key)]
 
 
@@ -319,7 +320,7 @@ def _blocked(context: PassContext) -> tuple[Event, ...]:
 def _others(
     gone: Mapping[KeyId, Key], revoked: frozenset[Thumbprint], context: PassContext
 ) -> tuple[tuple[KeyRecord, ...], tuple[Reason, ...]]:
-    """Records of public keys that no apiserver shows, and why others get none."""
+    """Records of public keys that no apiserver shows, and why other keys get no record."""
     kids = Counter(kid for kid, _ in gone)
     welcome: list[KeyRecord] = []
     refused: list[Reason] = []
@@ -327,7 +328,7 @@ def _others(
         if key.thumbprint in revoked:
             refused.append(_left_out(key, "key.revoked", "is revoked"))
         elif kids[key.kid] > 1:
-            # It is not known which one is meant (facts.md#7).
+            # The right one is unknown (facts.md#7).
             refused.append(_left_out(key, "duplicate_kid", "shares its kid with another one"))
         else:
             welcome.append(_other(key, context))

@@ -1,8 +1,8 @@
-"""Parse untrusted text: strict JSON, base64url, what a token claims, and text that is safe to print.
+"""Parse untrusted text: strict JSON, base64url, the claims of a token, and text that is safe to print.
 
 Python's `json` alone keeps the last of two equal member names silently (facts.md#45), accepts NaN and lone
 surrogates, and raises RecursionError for deep nesting. A document that two readers understand differently
-must not be published, so all of that is refused here.
+must not be published, so this module rejects all of that.
 """
 
 import json
@@ -20,7 +20,7 @@ from mirror.model import Reason
 MAX_DEPTH = 32
 """How deep objects and arrays may nest; the deepest document we know of has 4 levels."""
 
-# Possessive and with an optional end: linear in the length, also for text that never closes its quotes.
+# Possessive and with an optional end: the time is linear in the length, also for text with unclosed quotes.
 _TEXT = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
 _REMEDY = "Check which server answers at this address; kube-apiserver sends a plain JSON object."
@@ -35,7 +35,7 @@ def read_object(body: bytes, document: str) -> dict[str, object] | Reason:
 
     Args:
         body: the bytes of the whole document.
-        document: how sentences and `where` call it, such as `discovery`.
+        document: the name for sentences and `where`, such as `discovery`.
 
     Returns:
         The object, or why it is refused: `not_json` (no UTF-8, a byte order mark, a syntax error, NaN or a number
@@ -115,7 +115,7 @@ def encode(value: bytes) -> str:
 
 
 def decode(text: object) -> bytes | None:
-    """Give the bytes of a canonical base64url text, or None when it is none.
+    """Give the bytes of a canonical base64url text, or None when it is not canonical.
 
     Canonical means: at least one byte, no padding, no foreign characters, and no bit set that the bytes do not use
     (RFC 4648, section 3.5), so `encode(decode(text)) == text`.
@@ -141,10 +141,10 @@ def decode_coordinate(text: object, size_bytes: int) -> int | None:
 
 
 def unverified_claims(token: bytes) -> Mapping[str, object]:
-    """Give the claims of a JWT (RFC 7519, section 4), unverified; nothing for a text that is no JWT.
+    """Give the claims of a JWT (RFC 7519, section 4), unverified; nothing for a text that is not a JWT.
 
-    It reads as much as the most lenient library does (padding, a duplicate name): a token must not be sent to the wrong
-    party because our parser is stricter than the receiver's. `mirror.trust.tokens` validates tokens.
+    It accepts as much as the most lenient library does (padding, a duplicate name). A stricter parser than the
+    receiver's could send a token to the wrong party. `mirror.trust.tokens` validates tokens.
     """
     parts = token.strip().split(b".")
     if len(parts) != 3:  # noqa: PLR2004 - RFC 7515, section 3.1: header, payload, signature
@@ -162,7 +162,7 @@ class Rejected:
     """A rejected document, with every reason found in it, in the order of the document.
 
     Raises:
-        ValueError: there is no reason; an unexplained rejection is a defect of this program.
+        ValueError: there is no reason; an unexplained rejection is a bug of this program.
     """
 
     reasons: tuple[Reason, ...]
@@ -177,7 +177,7 @@ MAX_REASONS = 256
 
 
 def reject(reasons: tuple[Reason, ...]) -> Rejected:
-    """Refuse with the reasons of `limited`.
+    """Reject with the reasons of `limited`.
 
     Raises:
         ValueError: there is no reason.
@@ -186,7 +186,7 @@ def reject(reasons: tuple[Reason, ...]) -> Rejected:
 
 
 def limited(reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
-    """Give the first 256 of `reasons`, and one more where there are others."""
+    """Give the first 256 of `reasons`; if there are more, one last reason reports that."""
     if len(reasons) <= MAX_REASONS:
         return reasons
     more = Reason("more_reasons", "Further reasons are left out.", "Correct those that are listed first.")
@@ -207,7 +207,7 @@ def quote(text: str) -> str:
 
 
 def describe_json(value: object) -> str:
-    """Give a JSON value for a sentence: a text quoted, everything else by its type alone (it may be huge)."""
+    """Give a JSON value for a sentence: a text in quotes, any other value only by its type (it may be huge)."""
     if isinstance(value, str):
         return quote(value)
     return _TYPES.get(type(value), "nothing")
@@ -221,7 +221,7 @@ def json_path_step(name: str) -> str:
 
 
 def shell_argument(thumbprint: str) -> str:
-    """Give a thumbprint as the last word of a command: one that begins with a hyphen (1 in 64) is no option."""
+    """Give a thumbprint as the last word of a command; a leading hyphen (1 in 64) must not make it an option."""
     return f"-- {thumbprint}" if thumbprint.startswith("-") else thumbprint
 
 

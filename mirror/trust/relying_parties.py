@@ -1,6 +1,6 @@
 """What AWS, Google and Entra accept: their limits, and their answers to the public documents and a token.
 
-What holds for every relying party (who signed, what expired) is decided elsewhere, and handed in.
+Checks that apply to every relying party (signature, expiry) are done elsewhere; their results are arguments.
 """
 
 from collections import Counter
@@ -40,7 +40,7 @@ ALGORITHMS: dict[Party, tuple[str, ...]] = {
     Party.GCP: ("RS256", "ES256"),
     Party.ENTRA: ("RS256",),
 }
-"""The relying parties that do not accept every accepted key; AWS accepts all that `mirror.trust.jwks` accepts."""
+"""The relying parties that reject some accepted keys; AWS accepts all keys that `mirror.trust.jwks` accepts."""
 GCP_AUDIENCE_CHARACTERS = 256
 GCP_LIFETIME = timedelta(hours=48)
 GCP_SUBJECT_BYTES = 127
@@ -55,8 +55,8 @@ NIMBUS_JWKS_BYTES = 51_200
 class PartyInput:
     """What a relying party looks at: the issuer, its public keys, the configured audiences and perhaps a token.
 
-    Without configured audiences those of a token are not compared. `has_unknown_key` says that the JWKS also holds a
-    key of an unknown type, `has_key_ops` that a key of it has the member key_ops.
+    Without configured audiences, those of a token are not compared. `has_unknown_key`: the JWKS also has a key of an
+    unknown type. `has_key_ops`: a key of the JWKS has the member key_ops.
     """
 
     issuer: IssuerUrl
@@ -71,7 +71,7 @@ class PartyInput:
 class PartyRule:
     """One limit of a relying party; `holds` is true where it does not apply.
 
-    `party` is None for libraries that many programs verify tokens with, and no cloud.
+    `party` is None for token libraries that many programs use, instead of a cloud.
     """
 
     party: Party | None
@@ -87,7 +87,7 @@ def _can_use_a_key(party: Party) -> Callable[[PartyInput], bool]:
 
 
 def _can_use_every_key(party: Party) -> Callable[[PartyInput], bool]:
-    """Whether no key is of a foreign algorithm; where all are, that is a refusal, and not reported twice."""
+    """Whether no key has a foreign algorithm. If all keys do, the party rejects them; that is not reported twice."""
     return lambda shown: not _can_use_a_key(party)(shown) or all(key.alg in ALGORITHMS[party] for key in shown.keys)
 
 
@@ -111,7 +111,7 @@ def _audience_up_to(party: Party, characters: int) -> Callable[[PartyInput], boo
 def _compared(party: Party, token: Token) -> tuple[str, ...]:
     """The audiences that the party compares.
 
-    For AWS it is `azp` where the token has it, and else `aud` (IAM user guide, "Available keys for AWS OIDC
+    For AWS it is `azp` if the token has it, and else `aud` (IAM user guide, "Available keys for AWS OIDC
     federation"). ServiceAccount tokens never have `azp`.
     """
     if party is Party.AWS and (azp := _authorized_party(token)):
@@ -125,7 +125,7 @@ def _authorized_party(token: Token) -> str:
 
 
 def _meant(party: Party, party_input: PartyInput, token: Token) -> tuple[str, ...]:
-    """The token's audiences that count: those that the party is configured to accept, or all where none is."""
+    """The token's audiences that count: those that the party is configured to accept, or all if none is configured."""
     compared = _compared(party, token)
     return tuple(each for each in compared if party_input.audiences.accepts(CLOUDS[party], each)) or compared or ("",)
 
@@ -133,8 +133,9 @@ def _meant(party: Party, party_input: PartyInput, token: Token) -> tuple[str, ..
 def _knows_the_audience(party: Party) -> Callable[[PartyInput], bool]:
     """Whether the token is for this party, as far as that is known; no audience at all is reported for all parties.
 
-    What Google and Entra take is known only where it is configured: elsewhere a provider or a credential may name any
-    audience, and the usual one is only what is likely. AWS has every audience of a plain list that is not another's.
+    The audiences of Google and Entra are known only if they are configured. Otherwise a provider or a credential may
+    name any audience, and the usual one is only likely. In a plain list, AWS gets every audience that belongs to no
+    other party.
     """
 
     def holds(party_input: PartyInput) -> bool:
@@ -145,7 +146,7 @@ def _knows_the_audience(party: Party) -> Callable[[PartyInput], bool]:
 
 
 def _has_the_usual_audience(party: Party) -> Callable[[PartyInput], bool]:
-    """Whether the token is for what the party takes where no audience of it is configured."""
+    """Whether the token is for the usual audience of the party, if no audience of it is configured."""
     return lambda shown: bool(shown.audiences.of_cloud(CLOUDS[party])) or _is_for(party, shown)
 
 
@@ -425,7 +426,7 @@ def compatibility(issuer: IssuerUrl, keys: tuple[Key, ...]) -> tuple[Note, ...]:
 
 @dataclass(frozen=True, slots=True)
 class PartyVerdict:
-    """What one relying party would say: it accepts when there is no reason. `notes` are worth knowing."""
+    """The answer of one relying party: it accepts when there is no reason. `notes` are only information."""
 
     party: Party
     reasons: tuple[Reason, ...] = ()
@@ -433,7 +434,7 @@ class PartyVerdict:
 
     @property
     def accepts(self) -> bool:
-        """Whether it would take the documents, and the token where there is one."""
+        """Whether it would accept the documents, and the token if there is one."""
         return not self.reasons
 
 
@@ -441,8 +442,8 @@ def answers(party_input: PartyInput, common: tuple[Reason, ...]) -> tuple[PartyV
     """What each relying party would answer.
 
     Args:
-        party_input: what it looks at.
-        common: why none of them would accept: what is wrong with the documents or the token for all parties.
+        party_input: the input of each party.
+        common: why none of them would accept: faults of the documents or the token that concern all parties.
     """
     return tuple(_answer(party, party_input, common) for party in Party)
 

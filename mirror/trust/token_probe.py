@@ -1,7 +1,7 @@
-"""The probe of a pass: a token that the cluster signed just now, held against the keys that are public.
+"""The probe of a pass: compare the signing key of a fresh token of the cluster with the public keys.
 
-A cluster that signs with a key that is not public is about to log its pods out: each of them at the next renewal of its
-token. The token's audience and its rights do not matter here.
+If a cluster signs with a key that is not public, its pods lose their access, each at the next renewal of its token.
+The token's audience and its rights do not matter here.
 """
 
 import re
@@ -16,25 +16,25 @@ from mirror.trust.parsing import Rejected, quote, shell_argument
 from mirror.trust.tokens import Token, expired_since, read_token, recorded_signer, signing_key
 
 _NO_FAILURE = frozenset({Status.HELD, Status.REVOKED})
-"""A held key waits for an operator, which the exit status says already; a revoked one is refused by his decision."""
+"""A held key waits for an operator, which the exit status already reports. An operator rejected a revoked key."""
 
 RENEWED_WITHIN = timedelta(hours=25)
-"""kubelet renews a projected token at 80 % of its life, and after 24 hours at the latest; and a little more."""
+"""kubelet renews a projected token at 80 % of its life, and after 24 hours at the latest; plus a margin."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What a probe finds: nothing when the signing key is public."""
+    """The result of a probe: empty when the signing key is public."""
 
     events: tuple[Event, ...] = ()
     failures: tuple[Reason, ...] = ()
 
 
 def read_probe_token(body: bytes, issuers: tuple[IssuerUrl, ...], *, file: str, now: datetime) -> Token | Event:
-    """Give the token to probe with, or the warning `probe.unusable` that says why it proves nothing.
+    """Give the token for the probe, or the warning `probe.unusable` with the reason why it proves nothing.
 
     Args:
-        body: what stands in the file.
+        body: the content of the file.
         issuers: the issuer's text, followed by those of its former ones.
         file: the file's name, for the sentence.
         now: aware, UTC.
@@ -54,12 +54,12 @@ def read_probe_token(body: bytes, issuers: tuple[IssuerUrl, ...], *, file: str, 
 
 
 def is_fresh(token: Token, now: datetime) -> bool:
-    """Return whether who signed the token signs today, most likely: one that lives for a year is no proof of it."""
+    """Return whether the token's signing key most likely signs today; a token that lives for a year proves nothing."""
     return token.issued_at is not None and now - token.issued_at <= RENEWED_WITHIN
 
 
 def unusable(file: str, cause: str, sentence: str, remedy: str) -> Event:
-    """The warning `probe.unusable`: no failure, because nothing is known to be wrong."""
+    """The warning `probe.unusable`. It is no failure, because no fault is known."""
     text = f"The probe token in {quote(file)} cannot be used, so the signing key is not checked. {sentence} {remedy}"
     return Event("probe.unusable", text.strip(), Level.WARNING, {"cause": cause, "file": file})
 
@@ -70,7 +70,7 @@ _SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9
 
 @dataclass(frozen=True, slots=True)
 class EndingToken:
-    """Why apiservers refuse the mirror's own token, now or soon: a code, and two texts for the operator."""
+    """Why apiservers reject the mirror's own token, now or soon: a code, and two texts for the operator."""
 
     cause: str
     sentence: str
@@ -80,7 +80,7 @@ class EndingToken:
 def ending_token(
     token: Token, ledger: Ledger, former: Collection[IssuerUrl], *, file: str, is_refused: bool, now: datetime
 ) -> EndingToken | None:
-    """Why the token of `auth.token_file` ends before its expiry, or None where nothing says so.
+    """Why the token of `auth.token_file` becomes invalid before its expiry, or None if no reason is known.
 
     kube-apiserver accepts a token while it lists its `iss` (--service-account-issuer) and its key
     (--service-account-key-file).
@@ -89,9 +89,9 @@ def ending_token(
         token: the mirror's own token.
         ledger: what is known of the issuer's keys.
         former: the former issuers of the entry.
-        file: where the token stands, for the sentences.
+        file: the file of the token, for the sentences.
         is_refused: an apiserver answered it with 401 in this pass. Then a key that is only older than another public
-            one is a cause too: the first apiservers may have forgotten it already.
+            key is a cause too: the first apiservers may no longer have it.
         now: aware, UTC.
     """
     kid, remedy = quote(token.kid), _renewal(token, file)
@@ -125,13 +125,13 @@ def verify_probe_token(token: Token, public: Iterable[Key], *, name: IssuerName,
 
     Args:
         token: a token of the issuer that has not expired.
-        public: the keys of the JWKS that the public sees.
+        public: the keys of the public JWKS.
         name: the issuer's label, for commands.
         ledger: what is known of its keys.
 
     Returns:
-        Nothing, or the event `signing_key.not_public` (error), and a failure of the same code. A signing key that is
-        held is no failure (it is reported as held), nor is one that an operator revoked.
+        Nothing, or the event `signing_key.not_public` (error), and a failure of the same code. A held signing key is
+        no failure (it is reported as held), and neither is a key that an operator revoked.
     """
     found = signing_key(token, public, name=name, ledger=ledger)
     if not isinstance(found, Reason):

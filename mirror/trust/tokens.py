@@ -1,6 +1,6 @@
 """ServiceAccount tokens: parse one, check its claims, verify its signature.
 
-Nothing of it is verified yet: its signature and its claims are checked separately. A reason never
+A parsed token is not verified yet: its signature and its claims are checked separately. A reason never
 repeats the token.
 """
 
@@ -23,11 +23,11 @@ from mirror.trust.jwks import MAX_KID_CHARACTERS, is_printable_text, public_key
 from mirror.trust.parsing import Rejected, decode, describe_json, quote, read_object, reject, shell_argument
 
 MAX_TOKEN_BYTES = 20_000
-"""What STS takes at most (API reference of AssumeRoleWithWebIdentity, WebIdentityToken)."""
+"""The longest token that STS accepts (API reference of AssumeRoleWithWebIdentity, WebIdentityToken)."""
 ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
-"""What any of the relying parties accepts (facts.md, table "Relying parties")."""
+"""The algorithms that at least one relying party accepts (facts.md, table "Relying parties")."""
 LATEST_SECONDS = 253_402_300_799
-"""The last second of the year 9999, the last that a date has."""
+"""The last second of the year 9999, the last that a datetime can hold."""
 
 _IGNORED = ("jwk", "jku", "x5u", "x5c")
 _FRESH = "Take a fresh token: `kubectl create token NAME --audience AUDIENCE`, or the pod's own projected file."
@@ -59,7 +59,7 @@ def read_token(body: bytes) -> Token | Rejected:
     """Read a JWS in compact form (RFC 7515, section 7.1) whose payload is a set of claims (RFC 7519, section 4).
 
     Args:
-        body: the token; one line break at its end is let pass.
+        body: the token; one line break at its end is accepted.
 
     Returns:
         The token, or all reasons: `token_empty`, `token_too_large`, `token_shape`, `token_encoding`, the codes of
@@ -83,7 +83,7 @@ def read_token(body: bytes) -> Token | Rejected:
 
 
 def leading_token(body: bytes) -> bytes:
-    """Give what stands before the first white space of `body`: the token, where a file has more text after it."""
+    """Give the part of `body` before the first white space: the token, if a file has more text after it."""
     words = body.split(maxsplit=1)
     return words[0] if words else b""
 
@@ -106,7 +106,7 @@ def _flaw(text: bytes) -> Reason | None:
 
 
 def _more_text(text: bytes) -> Reason:
-    """Report white space or other characters that no token has, without showing the text."""
+    """Report white space and other characters that no token can have, without showing the text."""
     first = leading_token(text)
     after = text[text.index(first) + len(first) :] if first else b""
     if first.count(b".") == 2 and after.strip():  # noqa: PLR2004 - RFC 7515, section 7.1
@@ -160,7 +160,7 @@ def _header_reasons(header: Mapping[str, object]) -> tuple[Reason, ...]:
 
 
 def _alg_reason(alg: object) -> Reason | None:
-    """Why the algorithm is refused, before any key is looked at (RFC 8725, section 3.1)."""
+    """Why the algorithm is rejected; this check runs before any key is used (RFC 8725, section 3.1)."""
     if alg in ALGORITHMS:
         return None
     word = alg.lower() if isinstance(alg, str) else ""
@@ -187,7 +187,7 @@ def _is_audience(value: object) -> bool:
 
 
 def _is_moment(value: object) -> bool:
-    # A truth value is an int to Python, and never a moment.
+    # In Python a bool is an int, but it is never a valid time.
     return type(value) in (int, float) and 0 <= cast("float", value) <= LATEST_SECONDS
 
 
@@ -199,7 +199,7 @@ _CLAIMS: tuple[tuple[str, bool, Callable[[object], bool], str], ...] = (
     ("nbf", False, _is_moment, "a number of seconds since 1970 of the years up to 9999"),
     ("iat", False, _is_moment, "a number of seconds since 1970 of the years up to 9999"),
 )
-"""name, whether it must be there, what it must be, and that in words (RFC 7519, section 4.1)."""
+"""name, whether it is required, its check, and the check in words (RFC 7519, section 4.1)."""
 
 
 def _claim_reasons(claims: Mapping[str, object]) -> tuple[Reason, ...]:
@@ -238,7 +238,7 @@ def _moment(seconds: object) -> datetime | None:
 
 
 class TokenCheckStatus(StrEnum):
-    """The result of a check. `NOTED` is information and no failure."""
+    """The result of a check. `NOTED` is information, not a failure."""
 
     PASSED = "passed"
     NOTED = "noted"
@@ -247,7 +247,7 @@ class TokenCheckStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TokenCheck:
-    """One thing that was looked at: `subject` names it; `code` is stable, and empty when it passed."""
+    """One check: `subject` names what was checked; `code` is stable, and empty when the check passed."""
 
     subject: str
     finding: TokenCheckStatus
@@ -257,17 +257,17 @@ class TokenCheck:
 
 
 def check_passed(subject: str, sentence: str) -> TokenCheck:
-    """All is well."""
+    """The check passed."""
     return TokenCheck(subject, TokenCheckStatus.PASSED, sentence)
 
 
 def check_warning(subject: str, code: str, sentence: str, remedy: str = "") -> TokenCheck:
-    """Worth telling, and no failure."""
+    """Information, not a failure."""
     return TokenCheck(subject, TokenCheckStatus.NOTED, sentence, code, remedy)
 
 
 def check_failed(subject: str, reason: Reason) -> TokenCheck:
-    """It is wrong, and why."""
+    """The check failed, with the reason."""
     return TokenCheck(subject, TokenCheckStatus.FAILED, reason.sentence, reason.code, reason.remedy)
 
 
@@ -281,14 +281,14 @@ _SHOWN_AUDIENCES = 5
 def check_claims(
     token: Token, issuer: IssuerUrl, audiences: tuple[str, ...], now: datetime, usual: tuple[str, ...] = ()
 ) -> tuple[TokenCheck, ...]:
-    """Check every claim that relying parties look at, in the order in which people read them.
+    """Check every claim that relying parties use, in the order in which people read them.
 
     Args:
         token: a well-formed token.
         issuer: the issuer that it should be of, compared code point by code point (facts.md#30).
         audiences: those that the clouds are configured to accept; none when they are not configured.
         now: aware, UTC.
-        usual: what clouds accept for which no audience is configured.
+        usual: the audiences that clouds without a configured audience accept.
     """
     checks = (
         _issuer(token, issuer),
@@ -355,7 +355,7 @@ def _expiry(token: Token, now: datetime) -> TokenCheck:
 
 
 def _beginning(token: Token, now: datetime) -> TokenCheck | None:
-    """The claims nbf and iat: a time in the future is wrong. They are reported only then, or with its age."""
+    """The claims nbf and iat: a time in the future is an error. They are reported only then, or with the age."""
     for name, code, at, what in (
         ("nbf", "not_yet_valid", token.not_before, "is not valid before"),
         ("iat", "issued_in_future", token.issued_at, "says that it was issued at"),
@@ -385,7 +385,7 @@ _SHOWN_KIDS = 10
 def is_signed_by(token: Token, key: Key) -> bool:
     """Return whether `key` made the token's signature (RFC 7518, sections 3.3 and 3.4).
 
-    The token's alg must be the key's own: another one of the same family is refused like any other.
+    The token's alg must be the key's own; another alg of the same family is rejected too.
     """
     if token.alg != key.alg:
         return False
@@ -406,10 +406,10 @@ def _verify(token: Token, key: Key) -> None:
 
 
 def _der(signature: bytes, size_bytes: int) -> bytes:
-    """Give R and S, each of the curve's full length and side by side, as the library wants them.
+    """Give R and S as the library expects them; the signature has both at the curve's full length, one after the other.
 
     Raises:
-        ValueError: it has another length: it is cut off, or in DER already (RFC 7518, section 3.4).
+        ValueError: it has another length: it is truncated, or already in DER (RFC 7518, section 3.4).
     """
     if len(signature) != 2 * size_bytes:
         raise ValueError("not R and S of full length")
@@ -423,7 +423,7 @@ def signing_key(token: Token, public: Iterable[Key], *, name: IssuerName, ledger
         token: a well-formed token.
         public: the keys of the public JWKS.
         name: the issuer's label, for commands.
-        ledger: what is known of the issuer's keys, public or not; only for the reason.
+        ledger: the known keys of the issuer, public or not; used only for the reason.
 
     Returns:
         The key, or `key_not_public` (the kid is not in the JWKS), `alg_mismatch`, or `bad_signature`.
@@ -448,9 +448,9 @@ def signing_key(token: Token, public: Iterable[Key], *, name: IssuerName, ledger
 
 
 def recorded_signer(token: Token, ledger: Ledger | None) -> KeyRecord | None:
-    """Give the record of the key that signed the token, whatever its status; None when none is known.
+    """Give the record of the key that signed the token, in any status; None when none is known.
 
-    Where the material is not kept (dropped and most revoked keys) the kid alone must do: nothing is decided by it.
+    If the material is not kept (dropped and most revoked keys), the kid alone identifies it. No decision depends on it.
     """
     records = ledger.records if ledger is not None else ()
     named = [record for record in records if record.key.kid == token.kid]

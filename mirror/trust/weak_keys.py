@@ -1,11 +1,11 @@
 """Weak keys: RSA strength, keys that are used twice, and moduli that share a prime (facts.md#43). Pure.
 
-Libraries check next to nothing of this (facts.md#43, #44). The checks find keys that are weak by accident or by a known
-fault. They do not prove that a key is strong: a factor of 40 bits is not found in reasonable time.
+Libraries check almost none of this (facts.md#43, #44). The checks find keys that are weak by accident or by a known
+fault. They do not prove that a key is strong: a factor of 40 bits cannot be found in reasonable time.
 
-Checks across all issuers: one key at two of them, and RSA moduli that share a prime (facts.md#43). Pure.
-What two keys have in common comes from a broken random number generator, or of a copied file. Nothing here changes
-another issuer: a shared key is reported, and of two moduli with a common prime only the new one is held.
+Two checks cover all issuers: one key at two issuers, and RSA moduli that share a prime (facts.md#43).
+The cause is a broken random number generator or a copied file. Nothing here changes another issuer: a shared key is
+reported, and of two moduli with a common prime only the new one is held.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ MIN_EXPONENT = 65537
 EXPONENT_LIMIT = 2**32
 FERMAT_ROUNDS = 100
 MOST_REMEMBERED = 2**15
-"""How many verdicts on RSA keys are remembered: replicas and passes show the same key again."""
+"""How many verdicts on RSA keys are cached: replicas and passes repeat the same key."""
 SMALL_MULTIPLES = 16
 """EC private keys from 1 to this number, and their negatives, are refused."""
 _SMALL_FACTOR_BITS = 20
@@ -39,9 +39,9 @@ _ROCA_GENERATOR = 65537
 
 @dataclass(frozen=True, slots=True)
 class StrengthCheck:
-    """One way in which a key is weak: `is_weak(n, e)`, the end of a sentence that says so, and the source.
+    """One weakness: `is_weak(n, e)`, the end of the reason's sentence, and the source.
 
-    `member` is the JWK member to blame.
+    `member` is the JWK member that causes it.
     """
 
     name: str
@@ -52,14 +52,14 @@ class StrengthCheck:
 
 
 def weaknesses(n: int, e: int, *, checked_before: bool = False) -> tuple[StrengthCheck, ...]:
-    """Give the checks that the RSA key (`n`, `e`) fails; none means that nothing is wrong that we know of.
+    """Give the checks that the RSA key (`n`, `e`) fails; none means that no weakness is known.
 
-    The costly checks run only on a key of sound shape: what has an absurd size must not cost us time.
+    The costly checks run only on a key of valid shape: a key of absurd size must not cost time.
 
     Args:
         n: the modulus, not negative.
         e: the public exponent, not negative.
-        checked_before: this very key passed all checks at an earlier time; only its shape is looked at.
+        checked_before: this key passed all checks before; only its shape is checked.
     """
     failed = tuple(check for check in SHAPE_CHECKS if check.is_weak(n, e))
     if failed or checked_before:
@@ -71,14 +71,14 @@ def weaknesses(n: int, e: int, *, checked_before: bool = False) -> tuple[Strengt
 def _factoring_failures(n: int, e: int) -> tuple[StrengthCheck, ...]:
     """Run the costly checks; the costliest runs only where no other one failed.
 
-    The verdict follows from the numbers alone, so it is remembered: a key that several replicas show is checked once.
+    The verdict depends only on the numbers, so it is cached: a key that several replicas show is checked once.
     """
     failed = tuple(check for check in FACTORING_CHECKS if check.is_weak(n, e))
     return failed or tuple(check for check in PRIMALITY_CHECKS if check.is_weak(n, e))
 
 
 def checking_cost(n: int) -> int:
-    """Give what the checks of the modulus `n` cost: the time grows with the cube of its size, and 1024 bits cost 1.
+    """Give the cost of checking the modulus `n`: the time grows with the cube of its size, and 1024 bits cost 1.
 
     8 for a modulus of 2048 bits (about 40 ms), 64 for 4096 bits, 512 for 8192 bits (about 1.3 s).
     """
@@ -88,7 +88,7 @@ def checking_cost(n: int) -> int:
 def is_small_multiple(curve: ec.EllipticCurve, x: int) -> bool:
     """Return whether the point with this `x` belongs to an EC private key of 1..16 or to the negative of one.
 
-    A point and its negative have the same x coordinate (SEC 1, section 2.2.1), so the sign needs no look.
+    A point and its negative have the same x coordinate (SEC 1, section 2.2.1), so the sign does not matter.
 
     Args:
         curve: the curve of the key.
@@ -121,7 +121,7 @@ def _has_small_factor(n: int, _: int) -> bool:
 
 
 def _is_perfect_power(n: int, _: int) -> bool:
-    """Return whether `n` = r**k with k > 1; `n` is odd, and roots below 2**16 are the small factors' business."""
+    """Return whether `n` = r**k with k > 1; `n` is odd. The check for small factors finds roots below 2**16."""
     odd_primes = _primes_up_to(n.bit_length() // _ROOT_BITS)[1:]
     return isqrt(n) ** 2 == n or any(_may_be_power(n, k) and _odd_root(n, k) ** k == n for k in odd_primes)
 
@@ -129,7 +129,7 @@ def _is_perfect_power(n: int, _: int) -> bool:
 def _may_be_power(n: int, k: int) -> bool:
     """Return whether `n` is zero or a k-th power modulo each of some small primes: a true power always is.
 
-    It spares nearly every modulus the exact root (Euler's criterion, generalised).
+    It avoids the exact root for nearly every modulus (Euler's criterion, generalised).
     """
     return all(pow(n % prime, (prime - 1) // k, prime) <= 1 for prime in _primes_beyond(k))
 
@@ -183,8 +183,7 @@ def _subgroup(prime: int) -> Iterator[int]:
 def _is_prime(n: int, _: int) -> bool:
     """Return whether the odd `n` passes Fermat's test: every prime does, and a product of two secret primes does not.
 
-    A prime modulus hides nothing: the private exponent follows from e and n - 1. So anyone can
-    sign.
+    With a prime modulus the private exponent follows from e and n - 1, so anyone can sign.
     """
     return pow(_FERMAT_BASE, n - 1, n) == 1
 
@@ -196,7 +195,7 @@ def _primorial() -> int:
 
 
 def _product(numbers: Sequence[int]) -> int:
-    # Factors of equal size: multiplying one after the other would take a minute.
+    # Multiply factors of equal size: multiplying one after the other would take a minute.
     while len(numbers) > 1:
         numbers = [prod(numbers[at : at + 8]) for at in range(0, len(numbers), 8)]
     return numbers[0]
@@ -229,7 +228,7 @@ FACTORING_CHECKS = (
     ),
     StrengthCheck("roca", "n", _has_roca_fingerprint, "has the fingerprint of ROCA (CVE-2017-15361)", "facts.md#44"),
 )
-"""Costly (milliseconds); for an odd modulus of sound size."""
+"""Costly (milliseconds); for an odd modulus of valid size."""
 
 PRIMALITY_CHECKS = (
     StrengthCheck(
@@ -244,13 +243,13 @@ PRIMALITY_CHECKS = (
 
 
 SHARED_PRIME = "shared_prime"
-"""Why a key is held whose modulus has a factor in common with another one."""
+"""The code for holding a key if its modulus has a factor in common with another one."""
 
 MOST_NAMES = 5
 """How many other issuers one sentence names; the rest is counted."""
 
 FEW_KEYS = 200
-"""Up to so many new keys each is compared with every known one (10 µs a pair); more are sieved in one batch."""
+"""Up to this number, each new key is compared with every known one (10 µs a pair); more are checked in one batch."""
 
 _DIGITS_PER_BIT = 0.30103
 _Pair = tuple[Any, Any]
@@ -297,13 +296,13 @@ def keys_sharing_primes(
     multiple: anyone can publish a multiple, and must not be able to block another issuer's key with it.
 
     Args:
-        new: keys that no ledger lets be public yet; they are compared with each other too. 10 ms a new key for
-            1000 known ones; 22 s where 10 000 are new.
+        new: keys that are not public by any ledger yet; they are compared with each other too. 10 ms a new key for
+            1000 known ones; 22 s for 10 000 new ones.
         known_keys: keys of all ledgers; those whose material is not kept are not compared.
         number: as in `shared_prime_pairs`; it matters where many keys are new.
 
     Returns:
-        `shared_prime` for the thumbprint of each suspect, as `PassContext.suspects` wants it.
+        `shared_prime` for the thumbprint of each suspect, as `PassContext.suspects` expects it.
     """
     fresh = _moduli(new)
     if not fresh:
@@ -326,7 +325,7 @@ def shared_prime_pairs(
 
     Args:
         keys: any keys; only RSA keys whose material is kept are compared.
-        number: makes the exact whole numbers that are calculated with: `Decimal`, `gmpy2.mpz` or `int`.
+        number: makes the exact whole numbers for the calculation: `Decimal`, `gmpy2.mpz` or `int`.
     """
     moduli = _moduli(keys)
     weak = sorted(_weak_moduli(sorted(moduli), number))
@@ -350,7 +349,7 @@ def _weak_moduli(moduli: Sequence[int], number: Callable[[int], Any]) -> frozens
     if not moduli:
         return frozenset()
     bits = sum(n.bit_length() + 1 for n in moduli)
-    # Whatever would have to be rounded raises: a result is exact or there is none.
+    # Rounding raises an error, so every result is exact.
     exact = Context(
         prec=int(bits * _DIGITS_PER_BIT) + 32, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[Inexact, InvalidOperation]
     )

@@ -196,7 +196,7 @@ class Apiserver:
         self.serve(discovery=capture(f"{one_key}-discovery").raw, jwks=capture(f"{one_key}-jwks").raw)
 
     def serve(self, *, discovery: bytes | None = None, jwks: bytes | None = None) -> None:
-        """From now on answer with these raw bytes; what is not given stays. Ends a `pull`."""
+        """From now on answer with these raw bytes; omitted ones do not change. Ends a `pull`."""
         if discovery is not None:
             self._answers[DISCOVERY_PATH] = discovery
         if jwks is not None:

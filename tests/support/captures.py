@@ -17,7 +17,7 @@ class RawAnswer:
         return int(self.raw.split(b" ", 2)[1])
 
     def header(self, name: str) -> str | None:
-        """The value of the header `name`, whatever its case; None where there is none."""
+        """The value of the header `name`, in any case; None where there is none."""
         lines = self.raw.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
         pairs = (line.partition(":") for line in lines)
         return next((value.strip() for key, _, value in pairs if key.lower() == name.lower()), None)

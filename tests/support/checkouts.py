@@ -70,7 +70,7 @@ class Checkout:
         )
 
     def calls(self) -> list[str]:
-        """What the fakes were asked to do since the last look."""
+        """The calls of the fakes since the last read."""
         lines = self.calls_file.read_text(encoding="utf-8").splitlines()
         self.calls_file.write_text("", encoding="utf-8")
         return lines

@@ -47,7 +47,7 @@ class Daemon:
     port: int
 
     def events(self, *names: str) -> list[dict[str, Any]]:
-        """What it has logged so far, in order; all of it, or the events of these names."""
+        """The log so far, in order; all of it, or the events with these names."""
         lines = (self.folder / "err").read_text().split("\n")[:-1]
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [each for each in found if not names or each["event"] in names]

@@ -126,7 +126,7 @@ def rehearse(text: str, stage: Stage, *, refresh: bool = False) -> str:
 
 @dataclass(slots=True)
 class Values:
-    """Which value of the document stands for which value of the run, by kind; one to one."""
+    """Maps values of the document to values of the run, by kind; one to one."""
 
     of_run: dict[tuple[str, str], str] = field(default_factory=dict)
     of_document: dict[tuple[str, str], str] = field(default_factory=dict)

@@ -300,7 +300,7 @@ class FakeHistory:
         return int(self.head != self.tracking)
 
     def has_commit(self, commit: str) -> bool:
-        """As in a real repository, what was fetched is known too, accepted or not."""
+        """As in a real repository, fetched commits are known too, accepted or not."""
         return CommitId(commit) in self.commits.reachable(self.head, self.tracking)
 
     def contains_blob(self, body: bytes) -> bool:
@@ -444,7 +444,7 @@ class FakeWeb:
 
 @dataclass
 class FakeCdn:
-    """Distributions that record their requests; `fails` is what they answer."""
+    """Distributions that record their requests; `fails` is their answer."""
 
     reported: list[tuple[str, tuple[str, ...], str]] = field(default_factory=list)
     fails: Reason | None = None

@@ -17,9 +17,9 @@ Request = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What befalls the next request whose first line begins with `method`.
+    """The fault of the next request with a first line that begins with `method`.
 
-    `effect`: whether the store gets the request all the same. `answer`: the bytes that the client gets instead of the
+    `effect`: whether the store still gets the request. `answer`: the bytes that the client gets instead of the
     store's (None: the store's own). `cut_after`: how many bytes of it arrive before the connection ends, with `resets`
     by a TCP reset. `stall_seconds`: how long the answer waits.
     """

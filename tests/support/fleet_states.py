@@ -42,7 +42,7 @@ def fleet(tmp_path: Path, *, signed: bool) -> Fleet:
 
 
 def steady(fleet: Fleet, *keys: Any, **changes: Any) -> GitMirror:
-    """A mirror whose apiservers show `keys`, which are public and pushed."""
+    """A mirror with apiservers that show `keys`, which are public and pushed."""
     mirror = fleet.mirror(**changes)
     fleet.show(keys, keys)
     ended = mirror.run()

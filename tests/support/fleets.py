@@ -68,7 +68,7 @@ _CHANGING = ("prepare", "fetch", "deepen", "commit", "advance", "push", "collect
 
 
 class Killed(BaseException):
-    """The end of a mirror's process: nothing catches it, and nothing of it runs any more."""
+    """The end of a mirror's process: no code catches it, and the process runs no further."""
 
 
 def kill(*_: object) -> None:
@@ -126,12 +126,12 @@ class Ended:
     error: str = ""
 
     def of(self, name: IssuerName) -> frozenset[str]:
-        """What was reported of one issuer alone."""
+        """The reports about one issuer."""
         assert self.report is not None, self.error
         return _names(replace(self.report, events=(), failures=()), only=name)
 
     def text(self) -> str:
-        """What was reported, as text: every event and every reason."""
+        """The reports as text: every event and every reason."""
         if self.report is None:
             return self.error
         found: list[Event | Reason] = [*self.report.events, *self.report.failures]

@@ -1,7 +1,7 @@
-"""Commands of other programs in documents: found, split into words, and judged without the services that they ask.
+"""Commands of other programs in documents: found, split into words, and checked without the services that they call.
 
-What a program takes is written down here, with its source, and only as far as a document uses it: a document that uses
-more fails until somebody has looked it up. git, make and AWS are asked themselves.
+The options of each program are listed here with their source, and only as far as a document uses them. A document that
+uses more fails until the option is looked up and added. git, make and the AWS models check their own commands.
 """
 
 import os

@@ -26,11 +26,11 @@ class GitServer:
     host: str = "127.0.0.1"
     port: int = 0
     takes_pushes: bool = True
-    """Whether a push is let in; what may only read is answered with 403."""
+    """Whether a push is accepted; a read-only client gets 403."""
     answered: list[tuple[str, int]] = field(default_factory=list)
     """Path and status of each request that was answered."""
     bodies: list[tuple[int, int]] = field(default_factory=list)
-    """How many bytes came with each request that was let in, and how many went back."""
+    """The number of bytes in each accepted request, and in its answer."""
 
     def url(self, name: str = "remote.git", *, host: str | None = None) -> str:
         return f"https://{host or self.host}:{self.port}/{name}"
@@ -42,7 +42,7 @@ class GitServer:
         return found
 
     def authorization(self) -> str:
-        """The header that is let in."""
+        """The header that is accepted."""
         return "Basic " + b64encode(f"{USER}:{self.password}".encode()).decode()
 
     def environ(self, ca_file: Path) -> dict[str, str]:

@@ -73,7 +73,7 @@ class Signer:
         return self.sign_header(body, canonical(self.header(issuer, repository=repository, role=role)))
 
     def sign_header(self, body: bytes, header: bytes) -> bytes:
-        """A good signature of `body` under whatever header."""
+        """A good signature of `body` under any header."""
         protected = encode(header)
         signature = self.private.sign(f"{protected}.{encode(body)}".encode())
         return f"{protected}..{encode(signature)}\n".encode()

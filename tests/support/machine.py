@@ -1,4 +1,4 @@
-"""Programs of the machine that some tests need: found, or the test is skipped and says so; in CI it fails instead."""
+"""Programs of the machine that some tests need: if one is missing, the test is skipped; in CI it fails instead."""
 
 import os
 import shutil

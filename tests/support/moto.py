@@ -22,7 +22,7 @@ START_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Moto:
-    """A running server; whatever an account has is emptied before each test."""
+    """A running server; every account is emptied before each test."""
 
     port: int
 

@@ -52,7 +52,7 @@ def open_standard_streams() -> None:
 
 
 def children(of: int | None = None) -> frozenset[int]:
-    """The processes whose parent is this process or `of`, those that ended and were not waited for included."""
+    """The child processes of this process or of `of`, including zombies."""
     found: set[int] = set()
     with contextlib.suppress(OSError):  # a process, or a thread of it, that has just ended
         for task in Path(f"/proc/{of or 'self'}/task").iterdir():
@@ -65,7 +65,7 @@ _SERVERS: set[int] = set()
 
 @contextlib.contextmanager
 def serving(pid: int) -> Iterator[None]:
-    """A server that its own fixture ends, whatever test happened to need it first: nothing here kills it."""
+    """A server that its own fixture ends, for any test that needs it first: nothing here kills it."""
     _SERVERS.add(pid)
     try:
         yield

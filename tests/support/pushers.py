@@ -24,7 +24,7 @@ FIRST_SEEN = "2026-11-01T08:00:00Z"
 
 
 def record(key: Key, status: str = "published", generation: int = 1, **more: object) -> Record:
-    """A record as it stands in a ledger file."""
+    """A record as in a ledger file."""
     return {
         "kid": key.kid,
         "thumbprint": key.thumbprint,
@@ -55,7 +55,7 @@ def ledger_body(issuer: str, records: list[Record]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Pusher:
-    """A clone of `remote` in `folder`, whose work tree is what the branch holds."""
+    """A clone of `remote` in `folder`, with the branch in its work tree."""
 
     folder: Path
     remote: Path

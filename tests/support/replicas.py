@@ -1,4 +1,4 @@
-"""Several apiservers on one port of different loopback addresses, as the replicas of one cluster stand."""
+"""Several apiservers on one port of different loopback addresses, like the replicas of one cluster."""
 
 import socket
 from collections.abc import Iterator, Sequence

@@ -55,7 +55,7 @@ def public_line(kind: str = "ed25519", number: int = 0) -> str:
 
 
 def write_key(path: Path, kind: str = "ed25519", number: int = 0) -> Path:
-    """Write the private key file, readable for its owner alone; gives the path."""
+    """Write the private key file, readable only by its owner; return the path."""
     path.write_bytes(key_file(kind, number))
     path.chmod(0o600)
     return path

@@ -1,4 +1,4 @@
-"""A configuration and a fake world around the captured answers of a real kube-apiserver, and what a pass says of it."""
+"""A configuration and a fake world around the captured answers of a real kube-apiserver, and the report of a pass."""
 
 import json
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""A git server over ssh: dropbear on loopback, which lets one key in, and a repository."""
+"""A git server over ssh: dropbear on loopback, which accepts one key, and a repository."""
 
 import socket
 import subprocess
@@ -36,7 +36,7 @@ class SshServer:
         return self.head_of(self.repository)
 
     def head_of(self, repository: Path) -> str:
-        """The commit of the branch of any repository, whoever owns its files."""
+        """The commit of the branch of any repository, with any owner of its files."""
         command = ["git", "-c", f"safe.directory={repository}", "--git-dir", str(repository), "rev-parse", "main"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 

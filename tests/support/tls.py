@@ -79,5 +79,5 @@ def client_files(folder: Path, user: str = "mirror", by: str = "cluster") -> Cli
 
 @pytest.fixture
 def trusted(tmp_path: Path) -> TlsSettings:
-    """Settings of an apiserver whose certificate is of the CA `cluster`."""
+    """Settings of an apiserver with a certificate of the CA `cluster`."""
     return TlsSettings(ca_file=ca_file(tmp_path))

@@ -34,7 +34,7 @@ class Signer:
     private: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
     def sign(self, message: bytes, alg: str | None = None) -> bytes:
-        """The signature as RFC 7518 wants it; `alg` chooses another digest than the key's own."""
+        """The signature in the form of RFC 7518; `alg` selects another digest than the key's own."""
         digest = _DIGESTS[(alg or self.key.alg)[2:]]
         if isinstance(self.private, rsa.RSAPrivateKey):
             return self.private.sign(message, padding.PKCS1v15(), digest)

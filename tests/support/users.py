@@ -1,4 +1,4 @@
-"""Files of another user, and this process as another user for a while: root alone can."""
+"""Files of another user, and this process as another user for a while; both need root."""
 
 import os
 import tempfile

@@ -1,4 +1,4 @@
-"""A webhook on loopback, with TLS: it notes what it gets, and has a lever for what it answers."""
+"""A webhook on loopback, with TLS: it records its requests, and has a switch for its answers."""
 
 import json
 from collections.abc import Callable, Iterator

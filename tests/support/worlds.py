@@ -208,7 +208,7 @@ def empty_bucket(server: S3Server) -> None:
 
 @contextmanager
 def running_world(server: S3Server, folder: Path) -> Iterator[World]:
-    """A world whose bucket is empty."""
+    """A world with an empty bucket."""
     empty_bucket(server)
     context = server_context("127.0.0.1", "localhost")
     with ExitStack() as stack:

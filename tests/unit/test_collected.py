@@ -1,4 +1,4 @@
-"""The suite itself: what is long begins first, and properties are not measured."""
+"""The suite itself: long tests start first, and coverage of properties is not measured."""
 
 import json
 import os

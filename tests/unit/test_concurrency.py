@@ -1,6 +1,6 @@
-"""Calls that end on time, whatever they wait for.
+"""Calls that end on time, for anything that they wait for.
 
-Each issuer here and now where nobody must be asked, and in threads where somebody must be.
+Each issuer is processed directly if no request is needed, and in threads otherwise.
 
 Many things at once, and an early end.
 """
@@ -44,7 +44,7 @@ def test_call_that_fails_raises_its_error() -> None:
 
 
 def test_call_that_hangs_is_left_behind(hang: Event) -> None:
-    """When the time is over the caller goes on, and what comes later harms nobody."""
+    """When the time is over the caller continues, and a later result is harmless."""
     bounded = DeadlineExecutor(0.05)
     with pytest.raises(TimeoutError):
         bounded.call(hang.wait)
@@ -52,7 +52,7 @@ def test_call_that_hangs_is_left_behind(hang: Event) -> None:
 
 
 def test_late_outcome_is_dropped(hang: Event) -> None:
-    """A call that ends after its time, well or badly, ends in silence: nobody waits any more."""
+    """A call that ends after its time, with or without an error, reports nothing: no caller waits any more."""
     ended = Event()
 
     def late() -> None:
@@ -86,7 +86,7 @@ def test_cancelled_calls_end_at_once_and_none_begins_after(hang: Event) -> None:
 
 
 def test_results_keep_the_order() -> None:
-    """Whoever is faster, the results stand as the things did."""
+    """The results keep the order of the inputs, whichever ends first."""
     assert thread_map(lambda n: n * n, range(50), workers=4, cancel=lambda: None) == tuple(n * n for n in range(50))
 
 

@@ -1,4 +1,4 @@
-"""As PID 1 of a container, without an init: whatever a killed or failing git leaves behind is reaped."""
+"""As PID 1 of a container, without an init: every process that a killed or failing git leaves behind is reaped."""
 
 import errno
 import json

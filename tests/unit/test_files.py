@@ -17,7 +17,7 @@ def test_draft_of_a_killed_writer_is_removed_by_the_next(tmp_path: Path) -> None
 
 
 def test_draft_of_a_living_writer_stays(tmp_path: Path) -> None:
-    """An operator's command may write at the same moment; drafts of other files are nobody's business here."""
+    """An operator's command may write at the same moment; drafts of other files do not matter here."""
     for name in (".notes.json.1", ".audit.json.2"):
         (tmp_path / name).touch()
     with lock_temp_file(tmp_path / ".notes.json.1"):
@@ -57,7 +57,7 @@ def test_updates_of_several_writers_are_all_there(tmp_path: Path) -> None:
 
 
 def test_update_that_changes_nothing_writes_nothing(tmp_path: Path) -> None:
-    """A file that says already what it should is not touched."""
+    """A file that already has the desired content is not touched."""
     update_atomically(tmp_path / "notes.json", lambda: None)
     assert list(tmp_path.iterdir()) == []
 

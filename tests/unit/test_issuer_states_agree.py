@@ -29,7 +29,7 @@ A_MINUTE = timedelta(minutes=1)
 
 @dataclass
 class Row:
-    """A situation: how it comes about (the last pass is the one that is looked at), and what everybody must say."""
+    """A situation: its passes (the last one is checked), and the state that all outputs must report."""
 
     make: Callable[[Path], tuple[Situation, Report]]
     state: State
@@ -184,7 +184,7 @@ def test_all_outputs_agree(tmp_path: Path, row: Row) -> None:
 
 
 def test_status_without_a_state_directory_does_not_know_how_the_pass_ended(tmp_path: Path) -> None:
-    """An operator's own machine: what can be seen is told, and of the last pass that nothing is known."""
+    """An operator's own machine: visible state is reported, and the last pass is reported as unknown."""
     here, _ = one_replica_silent(tmp_path)
     (tmp_path / "last-pass.json").unlink()
     found = collect_status(here.settings(), here.world.ports(), here.now, names=frozenset({NAME}))

@@ -36,7 +36,7 @@ def run(folder: Path, test: str, *, by: str = "exec", limit: int = 1) -> tuple[s
 
 
 def alive(pid: int) -> bool:
-    """Whether there is such a process, be it one that nobody waited for."""
+    """Whether there is such a process, including a zombie."""
     return Path(f"/proc/{pid}").exists()
 
 

@@ -46,7 +46,7 @@ def test_workers_need_no_gmpy2() -> None:
 
 
 def test_few_keys_start_no_process() -> None:
-    """Up to the limit nobody is asked, however often a key is shown: nothing is known to be sound."""
+    """Up to the limit no worker is asked, however often a key is shown: no key is known to be sound."""
     shown = {A: ((answer(*RSA_KEYS[:3]), answer(*RSA_KEYS[:3])), NOBODY)}
     assert sound_keys(shown, few=3, command=("/nonexistent",), cores=2) == {}
 
@@ -61,20 +61,20 @@ def test_few_keys_start_no_process() -> None:
     ],
 )
 def test_lost_worker_accepts_no_key(command: Sequence[str]) -> None:
-    """No key is sound because nobody looked: the caller checks it then."""
+    """An unchecked key does not count as sound: the caller checks it then."""
     shown = {A: ((answer(*RSA_KEYS[:3]),), NOBODY)}
     assert sound_keys(shown, few=1, command=command, cores=2) == {A: NOBODY}
 
 
 def test_results_before_a_worker_crash_count() -> None:
-    """Verdicts belong to keys by their order; what was not said is not known."""
+    """Verdicts belong to keys by their order; a missing verdict means unknown."""
     short = (sys.executable, "-c", "import sys; sys.stdin.read(); print('sound')")
     found = sound_keys({A: ((answer(*RSA_KEYS[:3]),), NOBODY)}, few=1, command=short, cores=1)
     assert len(found[A]) == 1
 
 
 def test_what_is_no_key_set_is_passed_over() -> None:
-    """Broken answers have no keys to check; whoever reads them tells what is wrong."""
+    """Broken answers have no keys to check; the code that reads them reports the fault."""
     unusable = Unusable("https://10.0.0.2", (Reason("timeout", "Late.", "Wait."),))
     odd = b'{"keys":[1,{"kty":"RSA"},{"kty":"RSA","n":"!","e":"AQAB"},{"kty":"oct"}]}'
     bodies = [b"", b"[]", b'{"keys":{}}', odd]

@@ -38,7 +38,7 @@ def ended(starter: Starter, folder: Path, *words: str, **environ: str) -> tuple[
 def test_fork_ends_as_a_process_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], status: int
 ) -> None:
-    """The same status and the same words on both streams."""
+    """The same status and the same text on both streams."""
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     forked = ended(start, tmp_path, *words, OIDC_MIRROR_CONFIG="named-by-environment.yaml")
     assert forked == ended(start_process, tmp_path, *words, OIDC_MIRROR_CONFIG="named-by-environment.yaml")
@@ -47,7 +47,7 @@ def test_fork_ends_as_a_process_does(
 
 @pytest.fixture
 def waiting(tmp_path: Path) -> Forked:
-    """A command that waits for its configuration, which nobody writes, with a umask of its own."""
+    """A command that waits for a configuration that is never written, with a umask of its own."""
     os.mkfifo(tmp_path / "mirror.yaml")
     previous = os.umask(UMASK)
     try:

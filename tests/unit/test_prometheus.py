@@ -1,4 +1,4 @@
-"""What is shipped for Prometheus and Grafana: every expression parses, and speaks of metrics that exist."""
+"""The files for Prometheus and Grafana: every expression parses, and names only metrics that exist."""
 
 import json
 import os

@@ -57,7 +57,7 @@ def test_credentials_of_the_environment_are_known() -> None:
     ],
 )
 def test_signatures_are_masked_in_every_output(text: str, secret: str) -> None:
-    """Whatever prints it: its form gives it away."""
+    """Any output is redacted: the form of the secret identifies it."""
     assert secret in text
     assert secret not in redact(text)
 
@@ -113,7 +113,7 @@ REVIEWED = {
 
 
 def test_text_of_an_exception_is_described_wherever_it_is_used() -> None:
-    """`str(error)`, `{error}` and `error.args` stand nowhere but in the reviewed lines."""
+    """`str(error)`, `{error}` and `error.args` appear only in the reviewed lines."""
     found = {str(path.relative_to(PACKAGE)): len(set(_raw_texts(path))) for path in PACKAGE.rglob("*.py")}
     found.pop("redaction.py")
     assert {path: count for path, count in found.items() if count} == REVIEWED

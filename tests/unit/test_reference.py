@@ -50,7 +50,7 @@ def test_generated_page_is_fresh(name: str) -> None:
 
 
 def test_every_command_and_option_is_on_the_page() -> None:
-    """What a command takes is named in its own part, whatever the help leaves out."""
+    """The part of each command names its options and arguments, also those that the help omits."""
     page = (FOLDER / "commands.md").read_text()
     for words, command, _ in commands():
         part = page.partition(f"\n## {' '.join(('oidc-mirror', *words))}\n")[2].partition("\n## ")[0]
@@ -112,7 +112,7 @@ def test_answer_to_an_event_is_about_it() -> None:
 
 
 def levels_in_the_program() -> Iterator[tuple[str, str]]:
-    """The level of every event whose call says both at one place."""
+    """The level of every event that is logged with name and level in one call."""
     for _, tree in trees():
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args):
             name = call.args[0].value if isinstance(call.args[0], ast.Constant) else None
@@ -127,7 +127,7 @@ def levels_in_the_program() -> Iterator[tuple[str, str]]:
 
 
 def test_events_page_has_the_levels_of_the_program() -> None:
-    """Whoever filters by level can trust the page."""
+    """The levels on the page are right for filters by level."""
     events, found = rows(EVENTS), list(levels_in_the_program())
     assert len(found) > 40
     wrong = [(name, level) for name, level in found if level not in events[name].partition(" | ")[0].split(" or ")]
@@ -142,7 +142,7 @@ def test_page_lists_all_exit_statuses() -> None:
 
 
 def test_page_lists_all_files_of_the_state_directory() -> None:
-    """Whatever the program writes there by a name of its own is on the page."""
+    """Every named value that the program writes there is on the page."""
     page = (FOLDER / "files.md").read_text()
     program = "".join(path.read_text() for path in PROGRAM.rglob("*.py"))
     found = set(re.findall(r'^(?:\w*FILE_NAME|LAST_ERROR) = "([^"]+)"', program, re.MULTILINE))
@@ -169,7 +169,7 @@ ANCHORS = re.findall(r'<a id="([^"]+)"></a>', (PROGRAM.parent / "docs/troublesho
 
 
 def test_each_warning_and_error_links_to_its_answer() -> None:
-    """Whoever sees a name in the logs finds it in docs/troubleshooting.md, from the reference too."""
+    """Every name in the logs is in docs/troubleshooting.md, and the reference links to it."""
     grave = [name for name, rest in rows(EVENTS).items() if re.match(r"warning|error", rest)]
     assert len(grave) > 40
     assert [name for name in grave if name not in ANCHORS] == []
@@ -177,7 +177,7 @@ def test_each_warning_and_error_links_to_its_answer() -> None:
 
 
 def test_each_alert_links_to_its_answer() -> None:
-    """Its annotation `runbook_url` names the anchor; and no anchor is left of an alert or event that is gone."""
+    """Its annotation `runbook_url` names the anchor; no anchor of a removed alert or event is left."""
     text = (PROGRAM.parent / "config/prometheus/alerts.yaml").read_text()
     linked = re.findall(r"runbook_url: docs/troubleshooting\.md#(\S+)", text)
     assert linked == [name.lower() for name in ALERTS]

@@ -89,7 +89,7 @@ def test_silent_apiserver_is_reported_with_other_failures() -> None:
 
 
 def test_failure_of_the_pass_fails_it() -> None:
-    """A failed commit fails a pass whose issuers are all well."""
+    """A failed commit fails a pass, even if all issuers are healthy."""
     assert report(issuer(), failures=(WHY,)).exit_status is ExitStatus.FAILED
 
 
@@ -114,7 +114,7 @@ def test_json_fits_its_schema(tmp_path: Path) -> None:
 
 
 def test_text_has_issuer_apiserver_reason_and_remedy() -> None:
-    """What was refused is named with everything that is needed to mend it."""
+    """A rejected item is named with all details that are needed to correct it."""
     text = unstyle("\n".join(lines(report(issuer(observations=(GOOD, REFUSED))))))
     for word in ("syd: failed", "https://one", "wrong_issuer", "jwks keys[0]", "It did not work.", "Mend it."):
         assert word in text
@@ -149,7 +149,7 @@ def test_words_of_a_pass_name_the_commit(tmp_path: Path) -> None:
 
 
 def test_notes_events_held_and_unpushed_are_reported() -> None:
-    """Nothing that the report holds is left out of its words."""
+    """The text contains everything in the report."""
     noted = replace(GOOD, notes=(Note("foreign_jwks_uri", "It names another place."),))
     reported = Event("clock.skewed", "The clock is off.", Level.WARNING)
     one = report(
@@ -196,7 +196,7 @@ def test_many_remedies_lead_to_check() -> None:
 
 
 def test_large_quiet_fleet_is_counted_only() -> None:
-    """From 20 issuers on, those with nothing to tell take no line."""
+    """From 20 issuers on, issuers without news take no line."""
     text = unstyle("\n".join(lines(report(*(issuer() for _ in range(30)), issuer(failures=(WHY,))))))
     assert text.count("https://issuer.example.com") == 1
     assert "31 issuers: 1 failed, 30 current." in text

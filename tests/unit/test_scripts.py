@@ -1,4 +1,4 @@
-"""What scripts/debian-packages, scripts/test and .ci/run do, run for real beside fake commands."""
+"""scripts/debian-packages, scripts/test and .ci/run, really run with fake commands."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def test_root_gets_missing_packages_installed(checkout: Checkout) -> None:
 
 @pytest.mark.parametrize(("user", "update"), [("1000", "0"), ("0", "100")], ids=["common user", "no package lists"])
 def test_missing_optional_package_is_reported(checkout: Checkout, user: str, update: str) -> None:
-    """What cannot be installed and is not needed is named with what it costs, and the run goes on."""
+    """An optional package that cannot be installed is named with the consequence, and the run continues."""
     checkout.fake("git", "exit 0")
     checkout.fake("id", f"echo {user}")
     checkout.fake("apt-get", APT_GET)
@@ -73,7 +73,7 @@ def test_missing_optional_package_is_reported(checkout: Checkout, user: str, upd
 
 
 def test_missing_git_is_fatal(checkout: Checkout) -> None:
-    """Without git nothing can be set up, and the sentence says so."""
+    """Without git no setup is possible, and the message says that."""
     checkout.fake("id", "echo 1000")
     run = checkout.run("scripts/debian-packages", "run")
     assert run.returncode == 1
@@ -126,7 +126,7 @@ def test_failing_npm_is_reported_and_retried(parties: Checkout) -> None:
 
 
 def test_missing_npm_is_no_failure(parties: Checkout) -> None:
-    """Whoever has no npm has been told by scripts/debian-packages."""
+    """scripts/debian-packages has already reported a missing npm."""
     (parties.commands / "npm").unlink()
     run = parties.run("scripts/relying-parties")
     assert (run.returncode, run.stderr) == (0, "")

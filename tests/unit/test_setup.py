@@ -1,4 +1,4 @@
-"""What scripts/find-python and scripts/setup do, run for real beside fake commands."""
+"""scripts/find-python and scripts/setup, really run with fake commands."""
 
 import os
 import sys
@@ -78,7 +78,7 @@ def test_moved_checkout_is_set_up_again(checkout: Checkout) -> None:
 
 
 def test_vanished_interpreter_is_set_up_again(checkout: Checkout) -> None:
-    """An environment whose Python is gone is made anew."""
+    """An environment without its Python is created again."""
     checkout.run("scripts/setup")
     checkout.calls()
     (checkout.folder / ".venv/bin/python").unlink()
@@ -100,7 +100,7 @@ def test_failed_setup_goes_on_where_it_failed(checkout: Checkout, failing: str, 
 
 
 def test_incomplete_lock_file_fails_the_setup(checkout: Checkout) -> None:
-    """Nothing is looked for beside the lock file, so what it lacks is told and not installed unseen."""
+    """Only the lock file is used: a package missing there is reported and not installed unseen."""
     failed = checkout.run("scripts/setup", CHECK="1")
     assert failed.returncode == 1
     assert "requirements-dev.lock is not complete" in failed.stderr

@@ -1,4 +1,4 @@
-"""What the looks at the supply chain make of what they are told: nothing passes for clean that was not looked at."""
+"""The supply chain checks: an unchecked package never counts as clean."""
 
 import json
 from email.message import Message
@@ -35,7 +35,7 @@ def audited(*packages: object, status: int = 0) -> Asked:
     ids=["clean", "vulnerable", "vulnerable beside skipped", "skipped", "empty", "unreachable", "slow", "wrong", "odd"],
 )
 def test_audit_lists_known_and_unknown_vulnerabilities(asked: Asked, fails: bool, said: str) -> None:
-    """A known vulnerability fails; a service that nobody reaches does not, and is not told as a clean result."""
+    """A known vulnerability fails; an unreachable service does not, and is not reported as a clean result."""
     verdict = judge_audit(asked, ["a.lock"])
     assert verdict.fails is fails
     assert said in "\n".join(verdict.lines)
@@ -69,7 +69,7 @@ def licensed(**fields: str) -> Verdict:
     ],
 )
 def test_unaccepted_licence_fails(fields: dict[str, str], fails: bool) -> None:
-    """Copyleft and unknown licences fail until somebody writes down why they are accepted."""
+    """Copyleft and unknown licences fail until a written reason accepts them."""
     verdict = licensed(**fields)
     assert verdict.fails is fails
     assert ("look at pkg" in verdict.lines[-1]) is fails

@@ -14,7 +14,7 @@ AT = datetime(2026, 11, 23, 8, 0, 0, 900_000, UTC)
 
 
 def test_moments_are_utc() -> None:
-    """Whatever the zone of a moment, people and programs read it in UTC, in whole seconds."""
+    """A time of any zone is shown in UTC, in whole seconds."""
     elsewhere = AT.astimezone(timezone(timedelta(hours=11)))
     assert moment(elsewhere) == "2026-11-23 08:00:00Z"
     assert iso_time(elsewhere) == iso_time_or_none(elsewhere) == "2026-11-23T08:00:00+00:00"
@@ -54,7 +54,7 @@ def test_moment_says_how_far_it_is() -> None:
     [("8HqW-key", "8HqW-key"), ("8HqW1234567", "8HqW1234567"), ("8HqW12345678", "8HqW123456…"), ("a b", '"a b"')],
 )
 def test_kid_of_a_line_is_its_beginning(kid: str, short: str) -> None:
-    """What is short stays whole; what is not plain is quoted as everywhere."""
+    """A short text stays whole; a text that is not plain is quoted as everywhere."""
     assert short_kid(kid) == short
 
 
@@ -72,13 +72,13 @@ def test_noun_follows_its_number() -> None:
     ids=["plain", "without-material"],
 )
 def test_key_is_named_by_its_kid_first(key: AnyKey, name: str) -> None:
-    """The kid stands whole, the algorithm follows."""
+    """The whole kid comes first, the algorithm follows."""
     assert key_name(key) == name
 
 
 @given(st.text(min_size=1))
 def test_kid_is_one_printable_word_or_quoted(text: str) -> None:
-    """No kid steers a terminal or passes for words of the sentence around it."""
+    """No kid controls a terminal or looks like part of the sentence around it."""
     shown = kid_text(Kid(text))
     assert shown.isprintable()
     assert shown.isascii()

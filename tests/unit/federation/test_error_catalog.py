@@ -1,4 +1,4 @@
-"""What an error text of a cloud means: recorded texts and their variants, as people copy them."""
+"""The meaning of a cloud's error text: recorded texts and their variants, as people copy them."""
 
 import html
 import json
@@ -335,7 +335,7 @@ CAUSES = dict(TEXTS.values())
 
 
 def test_tables_have_sixty_texts_each_with_a_source() -> None:
-    """Beside every row stands where its text can be read; and the tests hold as many."""
+    """Every row names the source of its text, and the tests have as many rows."""
     rows = AWS_TEXTS + GOOGLE_TEXTS + ENTRA_TEXTS + BARE_CODES
     assert len(rows) >= 60
     assert len(TEXTS) >= 60
@@ -348,7 +348,7 @@ def test_tables_have_sixty_texts_each_with_a_source() -> None:
 
 @pytest.mark.parametrize(("text", "codes"), TEXTS.values(), ids=TEXTS)
 def test_error_text_is_mapped_to_its_causes(text: str, codes: list[str]) -> None:
-    """Each text of a cloud gives its causes, the likeliest first, each with a sentence and a command that decides."""
+    """Each text of a cloud gives its causes, likeliest first, each with a sentence and a command that checks it."""
     causes = explain(text)
     assert [cause.code for cause in causes] == codes
     assert all(cause.sentence.endswith(".") and cause.remedy.endswith((".", ")")) for cause in causes)
@@ -362,7 +362,7 @@ def every_cause() -> list[Cause]:
 
 @pytest.mark.parametrize("cause", every_cause(), ids=lambda cause: cause.code)
 def test_cause_has_a_command_or_a_thing_to_look_at(cause: Cause) -> None:
-    """Nobody is left with a sentence alone; and its code is its own."""
+    """Each cause has a command besides its sentence, and a unique code."""
     assert "`" in cause.remedy or cause.code in {"sts_silent", "throttled", "role_arn_malformed", "entra_policy"}
     assert [each.code for each in every_cause()].count(cause.code) == 1
     assert cause.sentence[0].isupper()
@@ -391,7 +391,7 @@ VARIANTS: dict[str, Callable[[str], str]] = {
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("name", [name for name in TEXTS if not name.endswith("alone")])
 def test_text_is_known_however_it_was_copied(name: str, variant: Callable[[str], str]) -> None:
-    """Entities, escapes, markup, case and what stands around it make no difference."""
+    """Entities, escapes, markup, case and surrounding text make no difference."""
     text, codes = TEXTS[name]
     assert [cause.code for cause in explain(variant(text))] == codes
 
@@ -404,7 +404,7 @@ AWS_LINE = (
 
 @pytest.mark.parametrize("name", ["documents", "no-provider", "two-audiences", "no-iat", "expired", "denied", "arn"])
 def test_whole_command_line_is_understood(name: str) -> None:
-    """What people paste begins with the command that they ran."""
+    """The pasted text may begin with the command that the user ran."""
     text, codes = TEXTS[name]
     assert [cause.code for cause in explain(AWS_LINE.format(text))] == codes
 
@@ -440,7 +440,7 @@ MEANT = {  # words that no row of the table has
 
 @pytest.mark.parametrize(("text", "code"), MEANT.items())
 def test_unknown_words_are_understood_by_what_they_speak_of(text: str, code: str) -> None:
-    """Clouds change their texts: the likeliest cause is that of the thing which is refused."""
+    """Clouds change their texts: the rejected item determines the likeliest cause."""
     assert explain(text)[0].code == code
 
 
@@ -449,7 +449,7 @@ def test_unknown_words_are_understood_by_what_they_speak_of(text: str, code: str
     ["", " ", "hello", "0" * 100_000, "x\x00\x1b[31m", "the disk is full", "audience of a concert", "<a>", "&#39;"],
 )
 def test_unknown_text_has_no_cause(text: str) -> None:
-    """What nobody knows is not guessed."""
+    """An unknown text gets no guess."""
     assert explain(text) == ()
 
 
@@ -457,10 +457,10 @@ def test_unknown_text_has_no_cause(text: str) -> None:
     "piece", ["issuer in id token ", "certificate ", "token ", "aadsts70021 issuer ", "<a ", "\\", "&amp;"]
 )
 def test_long_text_is_read_in_time(piece: str) -> None:
-    """No pattern searches for ever; the limit of the test's time is the judge."""
+    """Every pattern ends in time; the test's time limit checks it."""
     assert isinstance(explain(piece * (2 * MAX_CHARACTERS // len(piece))), tuple)
 
 
 def test_text_is_made_plain() -> None:
-    """One form for all that means the same."""
+    """All equivalent texts normalise to one form."""
     assert plain('A\\nB  &amp;#39;C\u2019 \\\\\\"D\\u0027 <b>e</b>\t`f`') == "a b 'c' \"d' e 'f'"

@@ -1,4 +1,4 @@
-"""The real call at STS: unsigned, with the token in the form alone, and every error explained."""
+"""The real call to STS: unsigned, with the token only in the form, and every error explained."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def asked() -> StsResult:
 
 
 def test_accepted_token_shows_the_assumed_identity(sts: Sts) -> None:
-    """The ARN of the session; the request is unsigned, and the credentials are thrown away."""
+    """The result is the ARN of the session; the request is unsigned, and the credentials are discarded."""
     found = asked()
     assert (found.accepted, found.assumed_role_arn) == (
         True,
@@ -53,7 +53,7 @@ def test_accepted_token_shows_the_assumed_identity(sts: Sts) -> None:
     ],
 )
 def test_error_of_sts_is_explained(sts: Sts, code: str, message: str, cause: str) -> None:
-    """The error's own words, and what they mean."""
+    """The error's own text and its meaning."""
     sts.error = (code, message)
     found = asked()
     assert (found.accepted, found.error_code) == (False, code)
@@ -69,7 +69,7 @@ def test_unknown_error_is_reported_without_guessing(sts: Sts) -> None:
 
 @pytest.mark.parametrize("echo", [TOKEN, TOKEN.rpartition(".")[2]], ids=["token", "signature"])
 def test_token_in_an_error_is_not_printed(sts: Sts, echo: str) -> None:
-    """STS repeats what it validates; neither the token nor its signature reaches anybody."""
+    """STS repeats its input in errors; neither the token nor its signature is shown."""
     sts.error = ("ValidationError", f"Value '{echo}' at 'webIdentityToken' failed to satisfy constraint: …")
     found = asked()
     assert "'***'" in found.error
@@ -88,20 +88,20 @@ def test_token_in_an_error_is_not_printed(sts: Sts, echo: str) -> None:
     ids=["other", "empty", "text", "no-role", "cut-off"],
 )
 def test_answer_that_is_not_of_sts_is_silence(sts: Sts, body: str) -> None:
-    """Something else listens there: nothing is known of the token."""
+    """Another service listens there: the token stays unchecked."""
     sts.body = body
     assert [cause.code for cause in asked().causes] == ["sts_silent"]
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "no url", "https://sts.invalid"])
 def test_silence_is_reported_as_such(tmp_path: Path, url: str) -> None:
-    """Nobody listens, or the endpoint is no URL: told, never raised."""
+    """No service listens, or the endpoint is no URL: it is reported, never raised."""
     with aws_environment(ca_file(tmp_path), tmp_path, AWS_ENDPOINT_URL_STS=url):
         found = asked()
     assert (found.accepted, [cause.code for cause in found.causes]) == (False, ["sts_silent"])
 
 
 def test_missing_profile_is_reported(tmp_path: Path) -> None:
-    """What botocore refuses before it asks anybody."""
+    """Input that botocore rejects before it sends a request."""
     with aws_environment(ca_file(tmp_path), tmp_path, AWS_PROFILE="missing"):
         assert asked().error_code == "ProfileNotFound"

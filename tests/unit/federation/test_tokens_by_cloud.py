@@ -1,6 +1,6 @@
-"""Forty tokens, and what each cloud would answer: `verify` accepts nothing that a cloud refuses.
+"""Forty tokens and the answer of each cloud: `verify` accepts nothing that a cloud rejects.
 
-`answer` is what the cloud is recorded to say, with its source beside it; `check --explain` knows each of them.
+`answer` is the recorded answer of the cloud, next to its source; `check --explain` knows each of them.
 """
 
 import json
@@ -90,7 +90,7 @@ ROWS = {
         invalid("Incorrect token audience"),
     ),
     "audience-in-upper-case": Row({"aud": AWS.upper()}, NOBODY, "wrong_audience", invalid("Incorrect token audience")),
-    # Where a cloud has no audience of its own in the configuration nobody knows what its provider names.
+    # If the configuration has no audience of a cloud, the audience of its provider is unknown.
     "for-aws-where-only-aws-is-configured": Row(
         {"aud": AWS},
         tuple(Party),
@@ -217,13 +217,13 @@ def verified(row: Row) -> Verification:
 
 
 def test_table_has_forty_tokens() -> None:
-    """And each of them answers differently for some reason that somebody met."""
+    """There are forty tokens, each for an answer that users have met."""
     assert len(ROWS) >= 40
 
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_each_cloud_answers_as_it_is_recorded(row: Row) -> None:
-    """Who accepts it, why the others do not, and the exit status, which is that of AWS."""
+    """The clouds that accept the token, why the others do not, and the exit status, which is that of AWS."""
     found = verified(row)
     (issuer,) = found.issuers
     assert tuple(party for party in Party if issuer.accepted_by(party)) == row.accepted_by
@@ -237,5 +237,5 @@ def test_each_cloud_answers_as_it_is_recorded(row: Row) -> None:
 
 @pytest.mark.parametrize("row", [row for row in ROWS.values() if row.answer])
 def test_recorded_answer_is_explained(row: Row) -> None:
-    """Whoever pastes what the cloud said learns a cause of it."""
+    """A pasted answer of the cloud gives its cause."""
     assert explain(row.answer) != ()

@@ -126,7 +126,7 @@ def test_jwks_uri_of_the_document_is_followed(world: FakeWorld) -> None:
 
 @pytest.mark.parametrize("key", [DISCOVERY_KEY, JWKS_KEY])
 def test_unreadable_document_is_refused_by_every_relying_party(world: FakeWorld, key: str) -> None:
-    """The cause and the remedy of the look are told with the URL."""
+    """The cause and the remedy of the failed read are reported with the URL."""
     world.bucket.objects = {name: stored for name, stored in world.bucket.objects.items() if name != key}
     found = verified(world)
     assert (accepting(found), found.exit_status) == ([], ExitStatus.FAILED)
@@ -162,7 +162,7 @@ def test_key_of_unknown_type_breaks_the_set_for_entra(world: FakeWorld) -> None:
 
 
 def test_aws_alone_decides_the_exit_status(world: FakeWorld) -> None:
-    """An EC key is nothing for Entra: told, and exit 0."""
+    """Entra rejects an EC key: it is reported, and exit 0."""
     publish(world, signer().key)
     found = verified(world)
     assert (accepting(found), found.exit_status) == (["AWS", "GCP"], ExitStatus.CURRENT)
@@ -171,7 +171,7 @@ def test_aws_alone_decides_the_exit_status(world: FakeWorld) -> None:
 
 
 def test_public_url_that_may_not_be_looked_at_is_not_accepted(world: FakeWorld) -> None:
-    """What was not looked at is not good."""
+    """An unchecked document does not count as good."""
     settings = world.publish()
     off = replace(settings, readback=replace(settings.readback, enabled=False))
     found = verified(world, None, subject(world, publish=off))
@@ -183,7 +183,7 @@ def test_public_url_that_may_not_be_looked_at_is_not_accepted(world: FakeWorld) 
 
 
 def test_one_bad_issuer_of_many_fails(world: FakeWorld) -> None:
-    """All are told; among many only those with something to tell, and the former one is marked."""
+    """All are reported; among many only those with a note, and the former one is marked."""
     others = [subject(world, name=IssuerName(f"c{number}")) for number in range(25)]
     bad = subject(world, issuer=OTHER, name=IssuerName("bad"), is_former=True)
     found = verified(world, None, *others, bad)
@@ -196,7 +196,7 @@ def test_one_bad_issuer_of_many_fails(world: FakeWorld) -> None:
 
 
 def test_good_token_is_accepted_by_every_relying_party(world: FakeWorld) -> None:
-    """Signature, iss, aud, exp, sub: each said; its claims are told, itself is not; exit 0."""
+    """Signature, iss, aud, exp, sub are all reported; the claims are shown, the token itself is not; exit 0."""
     found = verified(world, fresh(), subject(world, issuer=OTHER), subject(world))
     assert (accepting(found), found.exit_status) == (["AWS", "GCP", "Entra"], ExitStatus.CURRENT)
     assert one(found).issuer == ISSUER
@@ -214,7 +214,7 @@ def test_captured_token_is_accepted_at_its_time(world: FakeWorld) -> None:
     world.bucket.write(JWKS_KEY, capture("02-rsa1-ec2-overlap/jwks").body(), "application/jwk-set+json", "max-age=300")
     at = datetime.fromisoformat("2026-11-23T04:22:37+00:00")
     found = verified(world, captured("02-rsa1-ec2-overlap/token-cluster-aud"), now=at)
-    assert (accepting(found), failed(found)) == (["AWS", "Entra"], [])  # it lives for a year: nothing for Google
+    assert (accepting(found), failed(found)) == (["AWS", "Entra"], [])  # it lives for a year: Google rejects it
     assert "gcp_lifetime" in words(found)
 
 
@@ -229,7 +229,7 @@ def test_captured_token_is_accepted_at_its_time(world: FakeWorld) -> None:
 def test_wrong_token_is_refused_by_every_relying_party(
     world: FakeWorld, changes: dict[str, object], failure: tuple[str, str]
 ) -> None:
-    """With its one reason, in words; the documents are good."""
+    """The token fails with its one reason, in words; the documents are good."""
     found = verified(world, fresh(**changes))
     assert (failed(found), accepting(found), found.exit_status) == ([failure], [], ExitStatus.FAILED)
     assert f"AWS     would refuse: {failure[1]}" in words(found)
@@ -241,7 +241,7 @@ def test_expired_token_says_since_when(world: FakeWorld) -> None:
 
 
 def test_held_signing_key_is_reported_with_its_command(world: FakeWorld) -> None:
-    """What git knows makes the sentence better."""
+    """The ledger in git makes the sentence more precise."""
     record = KeyRecord(signer().key, Status.HELD, 1, MOMENT, held_because="policy")
     body = mint(signer(), claims(MOMENT.timestamp()))
     found = verified(world, body, subject(world, ledger=Ledger(ISSUER, (record,))))
@@ -250,20 +250,20 @@ def test_held_signing_key_is_reported_with_its_command(world: FakeWorld) -> None
 
 
 def test_token_cannot_be_verified_without_keys(world: FakeWorld) -> None:
-    """Nobody says that a signature is right which nobody could look at."""
+    """A signature that cannot be checked is never reported as right."""
     world.web.blocked = Reason("forbidden", "403.", "Allow it.")
     assert failed(verified(world, fresh())) == [("discovery", "forbidden"), ("signature", "no_public_keys")]
 
 
 def test_key_in_the_header_is_reported(world: FakeWorld) -> None:
-    """It is ignored, and worth knowing."""
+    """It is ignored, and noted."""
     body = mint(RSA, claims(MOMENT.timestamp()), jku="https://evil.example.com")
     found = verified(world, body)
     assert (noted(found), found.exit_status) == (["key_in_header"], ExitStatus.CURRENT)
 
 
 def test_token_of_an_unknown_issuer_names_the_nearest_one(world: FakeWorld) -> None:
-    """The slash that people do not see; nobody's documents are looked at, exit 1."""
+    """The issuer differs by a trailing slash that people overlook; no documents are read, exit 1."""
     found = verified(world, fresh(iss=f"{ISSUER}/"), subject(world, issuer=OTHER), subject(world))
     assert (found.issuers, world.web.looks, found.exit_status) == ((), [], ExitStatus.FAILED)
     assert f'the nearest is "{ISSUER}": they differ only in the trailing slash' in words(found)
@@ -281,20 +281,20 @@ def test_token_of_a_dissimilar_issuer_lists_the_issuers(world: FakeWorld) -> Non
 
 
 def test_token_of_another_issuer_is_held_against_the_named_one(world: FakeWorld) -> None:
-    """The operator chose: the check of iss says how they differ."""
+    """The operator chose the issuer: the check of iss reports the difference."""
     found = verified(world, fresh(iss=OTHER), named=True)
     assert failed(found) == [("iss", "wrong_issuer")]
 
 
 def test_token_of_a_former_issuer_chooses_it(world: FakeWorld) -> None:
-    """`verify NAME` covers the issuer's past."""
+    """`verify NAME` covers the former issuers."""
     found = verified(world, fresh(), subject(world, issuer=OTHER), subject(world, is_former=True), named=True)
     assert (one(found).is_former, found.exit_status) == (True, ExitStatus.CURRENT)
 
 
 @pytest.mark.parametrize("named", [False, True])
 def test_text_that_is_no_token_is_refused_by_every_relying_party(world: FakeWorld, named: bool) -> None:
-    """Every reason is told, once; exit 1."""
+    """Every reason is reported once; exit 1."""
     found = verified(world, compact({"alg": "none"}, {}, b"signature that is long"), named=named)
     assert found.exit_status is ExitStatus.FAILED
     assert all(not each.accepted_by(party) for each in found.issuers for party in Party)
@@ -324,7 +324,7 @@ def test_login_is_reported(world: FakeWorld) -> None:
 
 @pytest.mark.parametrize("causes", [(STS_SILENT,), ()])
 def test_refused_login_fails(world: FakeWorld, causes: tuple[object, ...]) -> None:
-    """STS has the last word: exit 1 with its error and the causes that are known."""
+    """The answer of STS decides: exit 1 with its error and the known causes."""
     login = StsResult("arn:aws:iam::1:role/a", "eu-west-1", error_code="Strange", error="No.\x1b", causes=causes)  # type: ignore[arg-type]  # causes
     found = verified(world, fresh(), login=login)
     assert found.exit_status is ExitStatus.FAILED

@@ -32,7 +32,7 @@ def logs(notes: Path) -> int:
 
 
 def test_second_question_starts_no_git(noted: tuple[GitRepository, Path]) -> None:
-    """What was asked of one head is not asked of git again; neither is what had the answer no."""
+    """A question about one head is not sent to git twice, even when its answer was no."""
     repository, notes = noted
     for _ in range(3):
         assert repository.last_changed_at(A) == WHEN + timedelta(minutes=2)
@@ -43,7 +43,7 @@ def test_second_question_starts_no_git(noted: tuple[GitRepository, Path]) -> Non
 
 
 def test_new_head_is_read_again(noted: tuple[GitRepository, Path], tmp_path: Path) -> None:
-    """When the branch moves, by us or by somebody else, the answers are those of the new head."""
+    """When we or another writer move the branch, the answers are those of the new head."""
     repository, _ = noted
     assert repository.last_changed_at(A) == WHEN + timedelta(minutes=2)
     assert not repository.contains_blob(b"three")
@@ -76,7 +76,7 @@ def test_many_threads_ask_each_question_once(noted: tuple[GitRepository, Path]) 
 
 
 def test_date_that_no_calendar_holds_is_long_ago(noted: tuple[GitRepository, Path], tmp_path: Path) -> None:
-    """Whoever dates a commit of a far millennium stops no pass: it counts as made in 1970."""
+    """A commit dated in a far millennium does not stop a pass: it counts as made in 1970."""
     repository, _ = noted
     path = tmp_path / "snapshots.git"
     head = head_of(repository)
@@ -108,7 +108,7 @@ def shallow(tmp_path: Path, remote: Path, extra: dict[str, str]) -> GitRepositor
 
 
 def test_many_threads_complete_a_shallow_history_once(tmp_path: Path, remote: Path) -> None:
-    """Threads whose questions lie beyond the shallow border all get the answer of the whole history, from one fetch."""
+    """Threads that ask beyond the shallow boundary all get the answer of the whole history, from one fetch."""
     first = git(remote, "rev-list", "--max-parents=0", "main")
     extra, notes = counting_git(tmp_path)
     with shallow(tmp_path, remote, extra) as pod:
@@ -127,7 +127,7 @@ def test_many_threads_complete_a_shallow_history_once(tmp_path: Path, remote: Pa
 
 
 def test_answer_of_a_shallow_history_lasts_until_the_next_fetch(tmp_path: Path, remote: Path) -> None:
-    """What a shallow history could not tell is asked again once the remote has answered, and no sooner."""
+    """A question that a shallow history could not answer is retried only after the remote has answered."""
     extra, notes = counting_git(tmp_path)
     with shallow(tmp_path, remote, extra) as pod:
         remote.rename(tmp_path / "away.git")
@@ -144,7 +144,7 @@ def test_answer_of_a_shallow_history_lasts_until_the_next_fetch(tmp_path: Path, 
 
 
 def test_shallow_remote_is_asked_for_the_rest_once(tmp_path: Path, remote: Path) -> None:
-    """A remote that is shallow itself gives what it has; it is not fetched from again for each question."""
+    """A shallow remote sends what it has; further questions do not fetch from it again."""
     copy = tmp_path / "copy.git"
     git(tmp_path, "clone", "--quiet", "--bare", "--depth=2", f"file://{remote}", str(copy))
     extra, notes = counting_git(tmp_path)
@@ -157,7 +157,7 @@ def test_shallow_remote_is_asked_for_the_rest_once(tmp_path: Path, remote: Path)
 
 
 def test_answer_is_searched_once_a_state() -> None:
-    """What is known is not searched again; another state forgets it, also when the first one comes back."""
+    """A cached answer is not searched again. Another state drops it, even if the first state returns."""
     known: Memo[bool] = Memo()
     searched: list[str] = []
 
@@ -184,7 +184,7 @@ def test_none_is_an_answer() -> None:
 
 
 def test_failed_search_is_not_cached() -> None:
-    """A search that raised is told to the one who asked, and the next one searches again."""
+    """The caller gets the exception of its search, and the next caller searches again."""
     known: Memo[int] = Memo()
     with pytest.raises(ZeroDivisionError):
         known.get("s", "a", lambda: 1 // 0)
@@ -192,7 +192,7 @@ def test_failed_search_is_not_cached() -> None:
 
 
 def test_same_question_of_two_threads_is_searched_once() -> None:
-    """Who asks what is being searched waits for that answer; another question is searched meanwhile."""
+    """A second caller with the same question waits for the first search; another question is searched meanwhile."""
     known: Memo[int] = Memo()
     searching, go_on = threading.Event(), threading.Event()
     searches: list[str] = []
@@ -218,7 +218,7 @@ def test_same_question_of_two_threads_is_searched_once() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """Somebody who makes us ask something else each time cannot fill the memory: what is over the limit makes room."""
+    """A writer that causes a new question each time cannot fill the memory: entries over the limit are evicted."""
     known: Memo[int] = Memo()
     searched: list[str] = []
 

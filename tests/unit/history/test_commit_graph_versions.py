@@ -26,7 +26,7 @@ def subjects(
 
 
 def test_versions_come_oldest_first_without_untrusted_ones(tmp_path: Path) -> None:
-    """Only commits that changed the file are told, in their order, each with its parent, date and author."""
+    """Only commits that changed the file are returned, in their order, each with its parent, date and author."""
     with open_repository(tmp_path) as repository:
         assert repository.versions(A) == ()
         first = commit(repository, {A: b"1"}, message="one\n\nbody")
@@ -60,7 +60,7 @@ def test_merged_branch_is_shown_without_its_needless_merge(tmp_path: Path) -> No
 
 
 def test_shallow_history_is_completed(tmp_path: Path) -> None:
-    """A clone of the newest commit fetches the rest when the past of a file is asked for, and not for the last one."""
+    """A clone of the newest commit fetches the rest for the history of a file, but not for its last version."""
     remote = bare(tmp_path / "remote.git")
     with open_repository(tmp_path, name="first.git", remote=remote) as repository:
         for number in range(3):

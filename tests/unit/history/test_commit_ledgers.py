@@ -1,4 +1,4 @@
-"""One commit that holds what was decided: signatures that are taken again, branches that meet, equal commits."""
+"""One commit with the decisions of a pass: reused signatures, merged branches, equal commits."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,7 @@ OWN, THEIRS = 0, 1
 
 @dataclass
 class Mirror:
-    """One of several that share a remote; what it decided on is remembered as a pass does."""
+    """One of several mirrors that share a remote; it records its decisions as a pass does."""
 
     history: FakeHistory
     keys: LedgerTrust | None = None
@@ -86,7 +86,7 @@ def alone(keys: LedgerTrust | None = None) -> Mirror:
 
 
 def pair(kind: str = "ed25519", *, signs: bool = True) -> tuple[Mirror, Mirror]:
-    """Two mirrors with one remote, whose keys list each other."""
+    """Two mirrors with one remote; each lists the other's key."""
     first = FakeHistory(remote=FakeRemote())
     second = replace(first, fetched_shallow=[])
     return (
@@ -193,7 +193,7 @@ def test_first_signing_signs_what_was_trusted() -> None:
 
 
 def test_first_signing_signs_every_issuer_of_the_configuration() -> None:
-    """One that this pass does not decide about too: afterwards nothing unsigned would be believed any more."""
+    """The ledger of an issuer outside this pass is signed too: afterwards no unsigned ledger is trusted any more."""
     mirror = alone()
     mirror.configured = (ISSUER, OTHER)
     mirror.commit(ledger(A), ledger(B, issuer=OTHER))
@@ -221,7 +221,7 @@ def test_ledger_without_records_is_no_file() -> None:
 
 
 def test_invalid_ledger_stops_no_other_issuer() -> None:
-    """Its issuer is told why; the other one is committed."""
+    """The error is reported for its issuer; the other issuer is committed."""
     mirror = alone()
     mirror.configured = (ISSUER, OTHER)
     broken = ledger(replace(record(A), generation=0))
@@ -245,7 +245,7 @@ def test_only_issuers_that_change_are_pending() -> None:
 
 
 def test_branches_that_differ_become_one() -> None:
-    """A refused push is followed by a fetch and a commit with both parents; nothing of either is lost."""
+    """A rejected push is followed by a fetch and a commit with both parents; neither side loses a change."""
     first, second = pair()
     state = second.fetched()
     first.commit(ledger(A))
@@ -318,7 +318,7 @@ def test_skipped_issuer_with_an_invalid_ledger_stops_no_merge() -> None:
 
 
 def test_issuers_of_others_are_carried_byte_for_byte() -> None:
-    """What this configuration does not have stays as it stands, unverified."""
+    """The files of an issuer outside this configuration stay unchanged and unverified."""
     first, second = pair()
     first.configured = (OTHER,)
     first.commit(ledger(A, issuer=OTHER))
@@ -347,7 +347,7 @@ class Racing(FakeHistory):
 
 @pytest.mark.parametrize(("races", "pushed"), [(1, True), (4, True), (5, False)])
 def test_lost_races_are_run_again(races: int, pushed: bool) -> None:
-    """Five attempts: then the error is told, and the next pass pushes."""
+    """After five attempts the error is reported, and the next pass pushes."""
     remote = FakeRemote()
     plain = FakeHistory(remote=remote)
     other = Mirror(plain)
@@ -392,7 +392,7 @@ def test_failed_fetch_after_a_refused_push_is_reported() -> None:
 
 
 def test_local_branch_that_moves_is_read_again() -> None:
-    """An operator's command beside us: both are on the branch."""
+    """An operator's command commits at the same time: both commits are on the branch."""
     mirror = alone()
     state = mirror.fetched()
     beside = Mirror(mirror.history)

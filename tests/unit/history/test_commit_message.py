@@ -1,4 +1,4 @@
-"""Subject, body and trailers of commits: what people read, and what is read back from them."""
+"""Subject, body and trailers of commits: the text for people, and the parsed trailers."""
 
 import json
 import subprocess
@@ -79,7 +79,7 @@ def test_event_and_sentence_are_in_the_body() -> None:
 
 
 def test_unknown_algorithm_is_a_hyphen() -> None:
-    """A dropped key may be known by its name alone."""
+    """A dropped key may have no material, only its name."""
     name = KeyName(Kid("k"), "", Thumbprint("t" * 43))
     message = compose((IssuerChanges(IssuerName("syd-prod"), IssuerUrl("https://a"), (("revoked", name, ""),)),))
     assert message.startswith("syd-prod: revoke key k (-)\n")
@@ -103,7 +103,7 @@ statuses = st.sampled_from(sorted(Status))
     st.lists(st.tuples(st.lists(st.tuples(statuses, kids), max_size=4), st.lists(st.text(), max_size=2)), max_size=3)
 )
 def test_any_kid_is_read_back(issuers: list[tuple[list[tuple[Status, str]], list[str]]]) -> None:
-    """The trailers name exactly the keys that were written, whatever their kids and the sentences beside them."""
+    """The trailers name exactly the written keys, for any kids and any sentences in the message."""
     given_changes = tuple(
         changes(*((str(status), key(kid)) for status, kid in events), sentences=tuple(sentences))
         for events, sentences in issuers
@@ -122,7 +122,7 @@ def test_any_kid_is_read_back(issuers: list[tuple[list[tuple[Status, str]], list
     ["plain", "a b", "é", "x: y", 'q"uote', "Issuer: https://evil.example", "Key-Revoked: x", "\u2028", "---", "#c"],
 )
 def test_git_reads_the_same_trailers(kid: str) -> None:
-    """`git interpret-trailers` finds our trailers and no other, whatever the kid and the sentences say."""
+    """`git interpret-trailers` finds our trailers and no others, for any kid and any sentences."""
     one = key(kid)
     message = compose((changes(("revoked", one), sentences=("Key-Published: forged x", "---", "\n\nIssuer: forged")),))
     assert parsed_by_git(message) == [f"Issuer: {URL}", f"Key-Revoked: {kid_text(one.kid)} {one.thumbprint}"]

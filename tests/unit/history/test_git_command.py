@@ -82,7 +82,7 @@ def test_nothing_left_costs_nothing(tmp_path: Path) -> None:
 
 
 def test_old_locks_of_dead_processes_are_removed(tmp_path: Path) -> None:
-    """Lock files that nobody alive can hold are removed at once, all kinds of them, and nothing else."""
+    """Lock files of all kinds that no running process can hold are removed at once, and no other files."""
     repository = bare(tmp_path / "r.git")
     leave(repository, *LOCKS, "fast_import_crash_4242", "keep.me", age_seconds=60)
     begun = time.monotonic()
@@ -94,7 +94,7 @@ def test_old_locks_of_dead_processes_are_removed(tmp_path: Path) -> None:
 
 
 def test_young_lock_is_watched_first(tmp_path: Path) -> None:
-    """A young lock file is removed only after it stood still; one that changes meanwhile stays."""
+    """A young lock file is removed only if it does not change for a while; one that changes stays."""
     repository = bare(tmp_path / "r.git")
     leave(repository, LOCKS[0], age_seconds=0)
     begun = time.monotonic()
@@ -103,7 +103,7 @@ def test_young_lock_is_watched_first(tmp_path: Path) -> None:
 
 
 def test_lock_that_moves_is_alive(tmp_path: Path) -> None:
-    """A lock file that somebody takes anew while it is watched belongs to a living git and stays."""
+    """A lock file that is recreated during the wait belongs to a running git and stays."""
     repository = bare(tmp_path / "r.git")
     leave(repository, LOCKS[0])
     script = f"import os, time; time.sleep(0.5); os.utime({str(repository / LOCKS[0])!r})"
@@ -124,7 +124,7 @@ def test_lock_of_a_running_git_of_ours_stays(tmp_path: Path) -> None:
 
 
 def test_orphaned_git_counts_as_alive(tmp_path: Path) -> None:
-    """Killed with -9, a mirror leaves a git that goes on: its lock file stays until that git is gone, too."""
+    """The git of a mirror that was killed with -9 runs on: its lock file stays until that git ends too."""
     open_repository(tmp_path).close()
     (tmp_path / "bin").mkdir()
     note = tmp_path / "pid"
@@ -160,7 +160,7 @@ def test_unremovable_lock_is_reported(tmp_path: Path) -> None:
 
 
 def test_repository_that_is_read_only_is_left_alone(tmp_path: Path) -> None:
-    """Where our own lock file cannot be opened nothing is removed, and reading goes on."""
+    """If our own lock file cannot be opened, nothing is removed, and reading still works."""
     repository = bare(tmp_path / "r.git")
     leave(repository, LOCKS[0], age_seconds=60)
     (repository / "oidc-mirror.busy").mkdir()
@@ -208,7 +208,7 @@ def test_git_killed_inside_the_reference_update_is_cleaned_up(tmp_path: Path) ->
 
 
 def test_kill_at_any_instant_is_survived(tmp_path: Path) -> None:
-    """Killed at random instants, the repository is always whole, the branch keeps every commit told, and takes more."""
+    """After kills at random times the repository is intact, has every reported commit, and accepts more commits."""
     chance = random.Random(4)  # noqa: S311 - instants, not secrets
     for _ in range(6):
         committer = start_committer(tmp_path)
@@ -237,7 +237,7 @@ def test_kill_at_any_instant_is_survived(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_variable_is_not_handed_on(name: str) -> None:
-    """What points git elsewhere, makes it talk or lets it do more is not inherited."""
+    """Git does not inherit variables that redirect it, make it print more or allow it more."""
     assert name not in git_environment({name: "x"})
 
 
@@ -255,7 +255,7 @@ def test_variable_is_handed_on(name: str) -> None:
 
 
 def test_git_never_prompts() -> None:
-    """Every way in which git or ssh could ask somebody is shut, whatever the user's environment says."""
+    """Every prompt of git and ssh is disabled, for any user environment."""
     found = git_environment({"GIT_TERMINAL_PROMPT": "1", "GIT_ASKPASS": "/bin/ask", "LC_ALL": "de_DE"})
     assert (found["GIT_TERMINAL_PROMPT"], found["GIT_ASKPASS"], found["LC_ALL"]) == ("0", "", "C")
     assert found["SSH_ASKPASS_REQUIRE"] == "never"
@@ -286,7 +286,7 @@ def test_long_words_are_shortened() -> None:
 
 
 def test_silent_failure_has_words() -> None:
-    """A git that fails without a word is told by its exit status."""
+    """A git that fails without output is reported with its exit status."""
     assert why(CompletedProcess(7, b"", "")) == "git ended with status 7"
     assert (
         why(CompletedProcess(-15, b"", "fatal: x", "it did not end within 1 s"))
@@ -304,7 +304,7 @@ def test_inherited_repository_is_ignored(tmp_path: Path) -> None:
 
 
 def test_users_configuration_cannot_turn_our_rules_off(tmp_path: Path) -> None:
-    """Hooks, automatic gc, detached maintenance and other protocols stay off, whatever the user's file says."""
+    """Hooks, automatic gc, detached maintenance and other protocols stay off, for any user configuration."""
     note = tmp_path / "hook-ran"
     hooks = tmp_path / "hooks"
     hooks.mkdir()
@@ -325,7 +325,7 @@ def test_users_configuration_cannot_turn_our_rules_off(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
 def test_repository_of_another_owner_is_used(tmp_path: Path) -> None:
-    """A state folder that belongs to somebody else (a volume) is used: we named it, git did not find it."""
+    """A state folder of another user (a volume) is used: the settings name it, git did not discover it."""
     with open_repository(tmp_path) as mine:
         first = commit(mine, {"public/a": b"x"})
     for path in (tmp_path / "snapshots.git", *(tmp_path / "snapshots.git").rglob("*")):
@@ -434,7 +434,7 @@ def test_grandchild_that_holds_the_pipes_is_not_waited_for() -> None:
 
 
 def test_conversation_goes_back_and_forth() -> None:
-    """What is sent to a child is answered while it lives, as often as one likes."""
+    """A running child answers any number of messages."""
     code = "import sys\nfor line in sys.stdin: print(line.upper(), end='', flush=True)"
     child = Child.start([sys.executable, "-S", "-c", code], environ=ENVIRON)
     for _ in range(2):
@@ -451,7 +451,7 @@ def test_conversation_goes_back_and_forth() -> None:
 
 
 def test_dead_child_is_closed_quietly() -> None:
-    """Sending to a child that is gone, and killing it twice, are no errors."""
+    """Sending to an ended child and killing it twice are no errors."""
     child = Child.start(["true"], environ=ENVIRON)
     child.process.wait()
     child.send(b"x" * 100_000)
@@ -465,7 +465,7 @@ def test_dead_child_is_closed_quietly() -> None:
 
 
 def test_missing_program_is_an_oserror() -> None:
-    """A program that does not exist is told as such, before anything runs."""
+    """A missing program is reported before anything runs."""
     with pytest.raises(FileNotFoundError):
         run(["no-such-program-here"], environ=ENVIRON, timeout_seconds=1, stop=threading.Event())
 

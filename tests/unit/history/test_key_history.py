@@ -44,7 +44,7 @@ def version(number: int, *parents: int, minutes: int | None = None) -> Version:
 
 
 def entry(number: int, *parents: int, minutes: int | None = None, **keys: tuple[Status, int]) -> LedgerVersion:
-    """A version whose ledger holds the keys `a`, `b`, `c`: status and generation."""
+    """A version with a ledger of the keys `a`, `b`, `c`: status and generation."""
     by_name: dict[str, Key] = {"a": A, "b": B, "c": C}
     records = [record(by_name[name], *state) for name, state in keys.items()]
     ledger = Ledger(ISSUER, tuple(sorted(records, key=lambda each: key_id(each.key))))
@@ -92,7 +92,7 @@ def test_rotation_is_traced() -> None:
     ],
 )
 def test_dates_of_a_life(states: list[Status], published: int | None, retiring: int | None, gone: int | None) -> None:
-    """First publication, the retirement that still holds, and the end; a key that came back is not gone."""
+    """Shows the first publication, the current retirement, and the end; a key that came back has no end."""
     entries = [entry(n, *((n - 1,) if n > 1 else ()), a=(status, n)) for n, status in enumerate(states, 1)]
     (life,) = build_histories(entries).lives
     assert (life.published_at, life.retiring_at, life.gone_at) == tuple(
@@ -108,7 +108,7 @@ def test_first_key_and_returning_key_are_no_rotation() -> None:
 
 
 def test_parallel_branches_take_no_step_back() -> None:
-    """A slower mirror's older ledger, told after the newer one, moves no key back; its own new key counts."""
+    """A slower mirror's older ledger after the newer one moves no key back; its own new key counts."""
     found = build_histories(
         [
             entry(1, a=(PUBLISHED, 1)),
@@ -122,13 +122,13 @@ def test_parallel_branches_take_no_step_back() -> None:
 
 
 def test_reverted_ledger_is_shown_as_it_is() -> None:
-    """On one line of commits the ledger is the truth, also when somebody took a generation back."""
+    """On one line of commits the ledger decides, even if a commit lowers a generation."""
     found = build_histories([entry(1, a=(PUBLISHED, 1)), entry(2, 1, a=(RETIRING, 2)), entry(3, 2, a=(PUBLISHED, 1))])
     assert steps(found, A) == [(PUBLISHED, 1), (RETIRING, 2), (PUBLISHED, 3)]
 
 
 def test_removed_record_counts_as_dropped() -> None:
-    """A key that somebody took out of the file is not public any more; put back, it goes on."""
+    """A key that was removed from the file is no longer public; when it is put back, its history continues."""
     found = build_histories(
         [
             entry(1, a=(PUBLISHED, 1), b=(PUBLISHED, 1)),
@@ -140,7 +140,7 @@ def test_removed_record_counts_as_dropped() -> None:
 
 
 def test_unreadable_version_is_reported_and_ends_no_key() -> None:
-    """A ledger that is missing or not believed says nothing; the next one goes on from the one before."""
+    """A missing or untrusted ledger is skipped; the next one continues from the previous one."""
     found = build_histories(
         [entry(1, a=(PUBLISHED, 1)), LedgerVersion(version(2, 1), None), entry(3, 2, a=(PUBLISHED, 1))]
     )
@@ -149,14 +149,14 @@ def test_unreadable_version_is_reported_and_ends_no_key() -> None:
 
 
 def test_clock_that_goes_back_gives_no_negative_time() -> None:
-    """A step begins no earlier than the one that it follows, whatever a committer's clock said."""
+    """A step begins no earlier than the previous one, for any committer's clock."""
     found = build_histories([entry(1, minutes=60, a=(PUBLISHED, 1)), entry(2, 1, minutes=5, a=(RETIRING, 2))])
     first, second = found.lives[0].steps
     assert first.since == first.until == second.since == at(60)
 
 
 def test_no_version_gives_no_life() -> None:
-    """An issuer without ledger has no keys, no rotations, and JSON that says so."""
+    """An issuer without a ledger has no keys and no rotations, also in JSON."""
     assert build_histories([]) == KeyHistories()
 
 
@@ -178,7 +178,7 @@ def test_json_is_stable_and_as_documented() -> None:
 
 
 def test_oldest_key_comes_first() -> None:
-    """Keys are told by age, not by kid."""
+    """Keys are sorted by age, not by kid."""
     found: tuple[KeyHistory, ...] = build_histories(
         [entry(1, b=(PUBLISHED, 1)), entry(2, 1, b=(PUBLISHED, 1), a=(PUBLISHED, 1))]
     ).lives

@@ -1,4 +1,4 @@
-"""What is believed of one ledger file, in signed and in trusted mode, and of records that cannot be read."""
+"""Which ledger files are trusted in signed and in trusted mode, and how unreadable records count."""
 
 from dataclasses import dataclass, replace
 
@@ -45,7 +45,7 @@ from support.signers import ledger_trust, signer
 
 @dataclass(frozen=True)
 class Case:
-    """A ledger file on the newest commit. `keeps` tells that its signature need not be made anew."""
+    """A ledger file on the newest commit. `keeps`: its signature needs no renewal."""
 
     sentence: str
     files: Files
@@ -167,7 +167,7 @@ CASES = (
 
 @pytest.mark.parametrize("case", CASES, ids=[each.sentence.replace(" ", "-") for each in CASES])
 def test_ledger_of_the_newest_commit_in_signed_mode(case: Case) -> None:
-    """Believed are those that a listed key signed for this issuer and repository, and what this mirror decided on."""
+    """Trusted are ledgers that a listed key signed for this issuer and repository, and this mirror's own decisions."""
     history = Git()
     head = history.chain(case.files)
     history.head, history.tracking = (head, None) if case.is_own else (None, head)
@@ -184,7 +184,7 @@ def test_ledger_of_the_newest_commit_in_signed_mode(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=[each.sentence.replace(" ", "-") for each in CASES])
 def test_what_the_pass_before_read_makes_nobody_believe_it(case: Case) -> None:
-    """The pass before believed the very bytes, whoever signed them; this one finds what it finds without that."""
+    """The previous pass trusted the same bytes with any signer; the result of this pass does not depend on that."""
     history, ledger_cache = Git(), LedgerCache()
     head = history.chain(case.files)
     history.head, history.tracking = (head, None) if case.is_own else (None, head)
@@ -194,7 +194,7 @@ def test_what_the_pass_before_read_makes_nobody_believe_it(case: Case) -> None:
 
 
 def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
-    """The commit that changed it and that its author is not proven; the key that nobody lists, with the line to add."""
+    """The report names the commit, its unproven author, and the unlisted key with the line to add."""
     history = on_remote(signed(A), {**signed(A), **unsigned(A, B)}, {**signed(A), **unsigned(A, B), "x": b"x"})
     (event,) = read(history).events
     changed = history.commits.by_id[history.tracking or CommitId("")].parents[0]
@@ -231,7 +231,7 @@ def test_ledger_of_the_newest_commit_in_trusted_mode(files: Files, reported: lis
 
 @pytest.mark.parametrize("where", ["local", "remote"])
 def test_mirror_without_a_key_stops_at_a_signature(where: str) -> None:
-    """Its own name and issuer stand in the signature: it would undo what the others decide."""
+    """The signature has this repository's name and issuer: this mirror would undo what the others decide."""
     history = Git()
     head = history.chain(signed(A, by=STRANGER))
     history.head, history.tracking = (head, None) if where == "local" else (None, head)

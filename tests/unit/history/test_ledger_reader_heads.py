@@ -1,4 +1,4 @@
-"""What is believed of several heads, and where the newest ledger is not believed."""
+"""Which ledgers of several heads are trusted, and what replaces an untrusted newest ledger."""
 
 from collections.abc import Mapping, Sequence
 
@@ -39,7 +39,7 @@ from support.ledger_files import (
 
 
 def test_heads_that_differ_are_merged() -> None:
-    """Both are parents, the remote's last, and each believed ledger counts."""
+    """Both heads are parents, the remote's last, and each trusted ledger counts."""
     history = Git(remote=FakeRemote())
     base = history.chain(signed(A))
     history.head = history.add({**signed(A, B), PATHS.jwks: b"ours"}, base)
@@ -81,7 +81,7 @@ def test_parents_are_the_heads_that_no_other_contains(
 
 @pytest.mark.parametrize("trust", [SIGNED, TRUSTED], ids=["signed", "trusted"])
 def test_older_ledger_on_top_loses_nothing(trust: VerificationContext) -> None:
-    """A commit on the branch has an older, believed file: merged with what stood there before, and reported."""
+    """A commit on the branch has an older, trusted file: it is merged with the previous one, and reported."""
     make = signed if trust is SIGNED else unsigned
     history = Git(remote=FakeRemote())
     history.head = before = history.chain(make(A), make(record(A, Status.REVOKED, 2), B))
@@ -92,7 +92,7 @@ def test_older_ledger_on_top_loses_nothing(trust: VerificationContext) -> None:
 
 
 def test_branch_that_was_set_back_is_merged_with_what_was_fetched_before() -> None:
-    """The remote's head of the fetch before counts, although nobody names it any more."""
+    """The remote's head of the previous fetch counts, although no reference names it any more."""
     history = on_remote(signed(A), signed(record(A, Status.REVOKED, 2), B))
     before = history.tracking
     assert before is not None
@@ -134,7 +134,7 @@ GARBAGE: Sequence[Files] = (
 )
 @pytest.mark.parametrize("between", [0, 3], ids=["on-top", "below-others"])
 def test_nearest_trusted_ledger_counts(top: Files, reported: str, between: int) -> None:
-    """However many commits above it are not believed; what they held is not missed."""
+    """The trusted ledger is found below any number of untrusted commits; their content is not needed."""
     history = on_remote(signed(A), signed(record(A, Status.REVOKED, 2), B), *GARBAGE[:between], top)
     found = load_history(history, [ISSUER], SIGNED, named_commits=lambda _: ()).issuers[ISSUER]
     assert found.ledger == ledger(record(A, Status.REVOKED, 2), B)
@@ -143,7 +143,7 @@ def test_nearest_trusted_ledger_counts(top: Files, reported: str, between: int) 
 
 
 def test_past_of_an_issuer_that_never_had_anything_is_not_read() -> None:
-    """No file in the head and no object: a pod fetches no history for what nobody has ever heard of."""
+    """No file in the head and no object: a pod fetches no history for an unknown issuer."""
 
     class Unasked(Git):
         def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
@@ -155,7 +155,7 @@ def test_past_of_an_issuer_that_never_had_anything_is_not_read() -> None:
 
 
 def test_nearest_trusted_ledgers_along_every_parent_count() -> None:
-    """A merge of two branches is not believed: what each said last is."""
+    """A merge of two branches is not trusted; the last trusted ledger of each branch is."""
     history = Git(remote=FakeRemote())
     base = history.chain(signed(A))
     left = history.add(unsigned(C), history.add(signed(record(A, Status.REVOKED, 2)), base))
@@ -184,7 +184,7 @@ def test_own_last_head_counts_if_the_remote_head_does_not() -> None:
     ids=["believed", "unsigned", "without-ledger"],
 )
 def test_commits_that_the_objects_name_count(state: Files, in_ledger: bool) -> None:
-    """The branch has lost them, the server gives them by id: believed by the same rule."""
+    """The branch has lost the commits, but the server sends them by id: the same rule decides on trust."""
     history = on_remote(signed(A), unsigned(C))
     named = history.add(state)
     found = read(history, SIGNED, named)
@@ -193,7 +193,7 @@ def test_commits_that_the_objects_name_count(state: Files, in_ledger: bool) -> N
 
 
 def test_commit_that_the_server_lacks_is_reported() -> None:
-    """A warning, and everything goes on with what else is believed."""
+    """A warning is reported, and the pass continues with the other trusted ledgers."""
     history = on_remote(signed(A), unsigned(C))
     found = read(history, SIGNED, "ab" * 20, "no commit")
     assert found.ledger == ledger(A)
@@ -209,7 +209,7 @@ def test_commit_that_the_server_lacks_is_reported() -> None:
     ids=["no-objects", "objects-of-others", "objects-of-a-mirror"],
 )
 def test_issuer_without_any_ledger(trust: VerificationContext, named: tuple[str, ...] | None, lost: bool) -> None:
-    """Its objects name a commit that nobody has: in signed mode its revocations are unknown, so nothing is decided."""
+    """Its objects name a commit that no repository has: in signed mode revocations may be lost; nothing is decided."""
     history = on_remote({"x": b"x"})
     state = load_history(history, [ISSUER], trust, named_commits=lambda _: named)
     found = state.issuers[ISSUER]

@@ -1,4 +1,4 @@
-"""What is believed of commits that public objects name or this mirror decided on, and of strange histories."""
+"""Which ledgers are trusted from commits that public objects name or that this mirror decided on."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ def refreshed(known: IssuerHistory, history: Git, *named: str) -> IssuerHistory:
 
 
 def test_named_commit_that_knows_more_is_merged_in() -> None:
-    """The branch was set back to an older signed state: a revocation comes back, and the rewriting is told."""
+    """The branch was set back to an older signed state: the revocation is restored, and the rewriting is reported."""
     history = on_remote(signed(A, B))
     named = history.add(signed(record(A, Status.REVOKED, 2), B))
     assert history.remote is not None
@@ -80,7 +80,7 @@ def test_named_commit_that_knows_more_is_merged_in() -> None:
     ids=["same", "older", "unsigned", "without-ledger", "not-given"],
 )
 def test_named_commit_that_knows_no_more_changes_nothing(state: Files, named: bool, reported: list[str]) -> None:
-    """A commit that is not given is told."""
+    """A commit that the remote does not send is reported."""
     history = on_remote(signed(A, B))
     commit = history.add(state) if named else "ab" * 20
     found = refreshed(read(history), history, commit)
@@ -88,14 +88,14 @@ def test_named_commit_that_knows_no_more_changes_nothing(state: Files, named: bo
 
 
 def test_named_commits_of_an_unknown_issuer_are_no_ledger() -> None:
-    """What nobody's head says is not taken over behind an operator's back."""
+    """A ledger that is in no head is not taken over without an operator."""
     history = on_remote({"x": b"x"})
     found = refreshed(IssuerHistory(PATHS), history, "ab" * 20)
     assert (found.ledger, names(found)) == (None, ["snapshot.unknown"])
 
 
 def test_named_commit_that_was_pushed_after_our_fetch_is_no_rewriting() -> None:
-    """Another mirror pushed and put in between: what it decided is merged in, and nobody is blamed."""
+    """Another mirror pushed and published meanwhile: its decisions are merged, and no rewriting is reported."""
     history = on_remote(signed(A, B))
     assert history.tracking is not None
     named = history.add(signed(record(A, Status.REVOKED, 2), B), history.tracking)
@@ -132,7 +132,7 @@ def test_decided_ledger_that_cannot_be_read_is_nothing(kept: bytes | None) -> No
 
 
 def test_past_that_cannot_be_read_in_time_is_left_out() -> None:
-    """Two million commits of a pusher: what else is believed decides, and the pass goes on."""
+    """With two million pushed commits, the other trusted ledgers decide, and the pass continues."""
 
     class Slow(Git):
         def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
@@ -158,14 +158,14 @@ def test_objects_that_cannot_be_looked_at_name_nothing_yet() -> None:
 
 
 def test_unknown_signers_ledger_has_a_date() -> None:
-    """Of the newest commit that changed it: a pod remembers nothing, and the branch tells since when it stands."""
+    """The date is that of the newest commit that changed the ledger: a pod has no memory, but the branch has."""
     found = read(on_remote(signed(A), signed(A, B, by=STRANGER)))
     assert (found.foreign_since, found.ledger) == (MOMENT, ledger(A))
     assert read(on_remote(signed(A), unsigned(C))).foreign_since is None
 
 
 def garbage_commits(directory: Path, count: int, body: bytes) -> None:
-    """Commits on top of main, each with another ledger that nobody signed."""
+    """Commits on top of main, each with another unsigned ledger."""
     head = git(directory, "rev-parse", "main")
     lines = []
     for number in range(count):
@@ -180,7 +180,7 @@ def garbage_commits(directory: Path, count: int, body: bytes) -> None:
 
 
 def test_two_thousand_garbage_commits_hide_nothing(tmp_path: Path) -> None:
-    """Every one changed the ledger; the believed one below them is found, in a shallow clone too."""
+    """Every commit changed the ledger; the trusted one below them is found, in a shallow clone too."""
     remote = bare(tmp_path / "remote.git")
     good = signed(record(A, Status.REVOKED, 2), B)
     with open_repository(tmp_path, name="first.git", remote=remote) as repository:
@@ -223,5 +223,5 @@ def test_strange_entry_is_one_issuers_trouble(tmp_path: Path, mode: str, at: str
 
 
 def test_public_file_has_the_path_of_its_url() -> None:
-    """What is public at a URL lies below `public/` under host and path."""
+    """The file for a public URL is below `public/`, under host and path."""
     assert public_path(f"{ISSUER}/openid/v1/jwks") == PATHS.jwks

@@ -22,7 +22,7 @@ PATHS = repository_paths(ISSUER)
 
 
 def _long_way(ledger: Ledger, files: Mapping[str, bytes]) -> bool:
-    """Write, check and render everything, then compare it with what is there."""
+    """Write, check and render everything, then compare it with the current files."""
     if not ledger.records:
         return False
     wanted = {PATHS.ledger: write_ledger(ledger)}
@@ -46,7 +46,7 @@ def _files(ledger: Ledger, form: str) -> dict[str, bytes]:
 
 @given(ledgers(), st.sampled_from(["ours", "other layout", "other document", "no documents"]), st.booleans())
 def test_short_way_decides_as_the_long_way(drawn: Ledger, form: str, is_shorter: bool) -> None:
-    """Whatever stands on the branch, a commit is pending exactly where writing and checking everything says so."""
+    """For any branch content, a commit is pending exactly if writing and checking everything finds a difference."""
     ledger = merge(drawn, drawn)  # as every pass leaves it: a revocation has reached each kid of its material
     before = Ledger(ISSUER, ledger.records[:-1]) if is_shorter else ledger
     files = _files(before, form) if before.records else {}

@@ -1,4 +1,4 @@
-"""The files of `signing_key` and `allowed_signers`: what is read of them, and how each mistake is reported."""
+"""The files of `signing_key` and `allowed_signers`: how they are read, and how each mistake is reported."""
 
 import os
 import subprocess
@@ -39,7 +39,7 @@ def test_without_a_signing_key_the_remote_is_trusted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("listed", [None, ("P-256", "RSA"), ("ed25519",)], ids=["no file", "others", "its own"])
 def test_own_key_is_always_accepted(tmp_path: Path, listed: tuple[str, ...] | None) -> None:
-    """With `signing_key` the mirror believes its own signatures and those of every listed key."""
+    """With `signing_key` the mirror trusts its own signatures and those of every listed key."""
     signers = None if listed is None else "".join(map(public_line, listed))
     settings = repository(tmp_path, key=True, signers=signers)
     trust = load_ledger_trust(settings)
@@ -95,7 +95,7 @@ def test_missing_signing_key_is_refused_with_the_command_that_makes_it(tmp_path:
     ids=["empty", "public", "nonsense", "damaged", "huge"],
 )
 def test_file_that_is_no_signing_key_is_refused(tmp_path: Path, body: bytes, said: str) -> None:
-    """The error says what is wrong and names the file, and its remedy has the file's own path."""
+    """The error names the fault and the file, and its remedy has the file's own path."""
     settings = repository(tmp_path, key=True)
     (tmp_path / "key").write_bytes(body)
     error = refused(settings)
@@ -113,7 +113,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/run/credentials/oidc-mirror.service/mirror_signing_key", "/var/run/secrets/x/key"])
 def test_missing_secret_of_a_unit_or_pod_is_made_elsewhere(path: str) -> None:
-    """Nobody can write where systemd and Kubernetes show secrets, so no remedy tells anybody to."""
+    """The folders where systemd and Kubernetes mount secrets are read-only, so no remedy asks to write there."""
     error = refused(RepositorySettings(Path("/r"), signing_key=Path(path)))
     assert path in error.sentence
     assert path not in error.remedy
@@ -139,12 +139,12 @@ def test_every_bad_line_of_the_allowed_signers_is_reported(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("signers", ["", "# nobody\n"])
 def test_empty_allowed_signers_are_refused(tmp_path: Path, signers: str) -> None:
-    """A file that lists nobody is a mistake, not the wish to believe nobody."""
+    """A file without signers is a mistake, not a request to trust no key."""
     assert "list no key" in refused(repository(tmp_path, key=True, signers=signers)).problems[0]
 
 
 def test_missing_allowed_signers_are_refused(tmp_path: Path) -> None:
-    """What is configured and cannot be read is never read as empty."""
+    """A configured file that cannot be read never counts as empty."""
     settings = repository(tmp_path, key=True, signers="")
     (tmp_path / "signers").unlink()
     error = refused(settings)
@@ -156,7 +156,7 @@ def test_missing_allowed_signers_are_refused(tmp_path: Path) -> None:
 
 
 def test_listed_operator_signs_as_operator(tmp_path: Path) -> None:
-    """An operator's own key signs when `allowed_signers` lists it, and the mirror's own ledgers stay believed."""
+    """An operator's own key signs when `allowed_signers` lists it, and the mirror's own ledgers stay trusted."""
     settings = repository(tmp_path, key=True, signers=public_line("P-256"))
     own = write_key(tmp_path / "operator", "P-256")
     trust = load_ledger_trust(settings, signing_key=own, role="operator")
@@ -166,7 +166,7 @@ def test_listed_operator_signs_as_operator(tmp_path: Path) -> None:
 
 
 def test_operator_without_the_mirrors_key_file_signs_too(tmp_path: Path) -> None:
-    """On a laptop the configured private key does not exist; the listed keys are believed."""
+    """On a laptop the configured private key does not exist; the listed keys are trusted."""
     settings = repository(tmp_path, key=True, signers=public_line("P-256") + public_line())
     (tmp_path / "key").unlink()
     trust = load_ledger_trust(settings, signing_key=write_key(tmp_path / "operator", "P-256"), role="operator")
@@ -178,7 +178,7 @@ def test_operator_without_the_mirrors_key_file_signs_too(tmp_path: Path) -> None
 
 
 def test_reader_without_any_key_is_refused(tmp_path: Path) -> None:
-    """Where only `signing_key` could say who is believed, a reader needs it as well."""
+    """If only `signing_key` names a trusted signer, a reader needs it as well."""
     settings = repository(tmp_path, key=True)
     (tmp_path / "key").unlink()
     with pytest.raises(UsageError, match="cannot be read"):
@@ -186,7 +186,7 @@ def test_reader_without_any_key_is_refused(tmp_path: Path) -> None:
 
 
 def test_mirrors_own_key_is_the_mirrors(tmp_path: Path) -> None:
-    """An operator who signs with the mirror's key signs as the mirror: nobody would have to sign anew."""
+    """An operator who signs with the mirror's key signs as the mirror: no mirror has to sign again."""
     settings = repository(tmp_path, key=True)
     trust = load_ledger_trust(settings, signing_key=write_key(tmp_path / "copy"), role="operator")
     assert trust is not None
@@ -195,7 +195,7 @@ def test_mirrors_own_key_is_the_mirrors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("signers", [None, public_line(number=1)], ids=["no file", "another key listed"])
 def test_unlisted_operator_is_refused_before_anything_is_signed(tmp_path: Path, signers: str | None) -> None:
-    """What no mirror would believe is not signed; the remedy is the line to add, as a command."""
+    """A key that no mirror trusts does not sign; the remedy is a command that adds its line."""
     settings = repository(tmp_path, key=True, signers=signers)
     own = write_key(tmp_path / "operator", "P-256")
     with pytest.raises(UsageError) as caught:
@@ -224,6 +224,6 @@ def test_world_readable_signing_key_is_a_warning(tmp_path: Path, mode: int, is_o
 
 
 def test_absent_signing_key_is_no_warning(tmp_path: Path) -> None:
-    """What is not there is reported by whoever reads it."""
+    """A missing file is reported by the code that reads it."""
     assert signing_key_warning(RepositorySettings(tmp_path)) is None
     assert signing_key_warning(RepositorySettings(tmp_path, signing_key=tmp_path / "none")) is None

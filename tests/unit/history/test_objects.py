@@ -1,4 +1,4 @@
-"""Reading many files of a commit: what git is asked for, damage, and many threads."""
+"""Reading many files of a commit: the requests to git, damage, and many threads."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from support.gits import commit, counting_git, environment, git, open_repository
 
 
 class NotedObjects(ObjectReader):
-    """Objects that notes what it is asked for: one list an exchange."""
+    """An object reader that records its requests: one list per exchange."""
 
     def __init__(self, git: Git) -> None:
         super().__init__(git)
@@ -64,7 +64,7 @@ def issuers(count: int) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("count", [10, 300])
 def test_each_tree_and_file_is_asked_for_once(repo: GitRepository, objects: NotedObjects, count: int) -> None:
-    """What is asked for grows with the issuers, never with their square: each tree and file by its id, once."""
+    """The requests grow linearly with the issuers: each tree and file is read by its id, once."""
     files = issuers(count)
     head = commit(repo, {**files, "README.md": b"r", "public/bucket/stranger/jwks": b"not wanted"})
     assert TreeReader(objects).read(head, [*files, "ledger/bucket/new/keys.json"]) == files
@@ -100,8 +100,8 @@ def test_what_is_no_file_of_ours_reads_as_nothing(repo: GitRepository, tmp_path:
 
 
 def test_lost_file_is_trouble_of_its_path_alone(repo: GitRepository, tmp_path: Path) -> None:
-    """The bytes of a file whose object is gone are none, so nobody believes it; the others are read."""
-    files = issuers(8)  # more than 100 objects would stand in a pack
+    """A file with a lost object reads as empty, so it is not trusted; the others are read."""
+    files = issuers(8)  # more than 100 objects would be in a pack
     head = commit(repo, files)
     gone = git(tmp_path / "snapshots.git", "rev-parse", f"{head}:ledger/bucket/c7/keys.json")
     (tmp_path / "snapshots.git" / "objects" / gone[:2] / gone[2:]).unlink()
@@ -110,7 +110,7 @@ def test_lost_file_is_trouble_of_its_path_alone(repo: GitRepository, tmp_path: P
 
 @pytest.mark.parametrize("lost", ["tree", "root", "commit"])
 def test_lost_folder_is_an_error(repo: GitRepository, tmp_path: Path, lost: str) -> None:
-    """A folder that is gone stops the reading with a remedy; nothing below it passes for absent."""
+    """A lost folder stops the reading with a remedy; its files do not count as absent."""
     files = issuers(8)
     head = commit(repo, files)
     names = {"tree": f"{head}:ledger/bucket/c7", "root": f"{head}^{{tree}}", "commit": head}
@@ -195,7 +195,7 @@ def test_odd_mode_is_read_as_git_reads_it(mode: str, is_tree: bool) -> None:
 
 
 def test_paths_are_found_reading_each_folder_once() -> None:
-    """Only folders on the way to a path are read, once each, all of one depth together; what is absent is absent."""
+    """Only folders on the way to a path are read, once each, all of one depth together; absent paths are left out."""
     store = Trees(
         t1=line("40000", "a", 2) + line("40000", "b", 2) + line("40000", "far", 9) + line("100644", "x", 50),
         t2=line("40000", "c", 3) + line("100644", "x", 51),

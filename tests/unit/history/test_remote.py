@@ -33,7 +33,7 @@ def write_object(remote: Path, kind: str, body: bytes) -> str:
 
 
 def push_commit(remote: Path, *, author: str = "a <a@b> 1800000000 +0000", extra: str = "", tree: str = "") -> str:
-    """A commit on the remote's branch whose lines are as given."""
+    """A commit on the remote's branch with the given lines."""
     tree, head = tree or git(remote, "rev-parse", "main^{tree}"), git(remote, "rev-parse", "main")
     body = f"tree {tree}\nparent {head}\nauthor {author}\ncommitter a <a@b> 1800000000 +0000\n{extra}\nx\n"
     made = write_object(remote, "commit", body.encode())
@@ -57,7 +57,7 @@ def push_commit(remote: Path, *, author: str = "a <a@b> 1800000000 +0000", extra
     ids=["time-zone", "long-time-zone", "zero-padded-date", "far-future", "no-space-before-email", "no-email"],
 )
 def test_malformed_commit_is_fetched_and_reported(tmp_path: Path, remote: Path, author: str, reported: str) -> None:
-    """Faults of form in somebody's commit harm nobody: everybody goes on fetching, and hears of it once."""
+    """Faults of form in a commit are harmless: all mirrors continue to fetch, and report them once."""
     with open_repository(tmp_path, remote=remote) as repository:
         assert repository.fetch(shallow=False) == ""
         made = push_commit(remote, author=author)
@@ -99,7 +99,7 @@ def no_author(remote: Path) -> None:
 def test_objects_that_git_refuses_are_no_unreachable_remote(
     tmp_path: Path, remote: Path, push: Callable[[Path], None]
 ) -> None:
-    """The error says that the remote answered, and what to look at; nothing of ours moves, and commits go on."""
+    """The error reports that the remote answered, and what to check; our references stay, and commits continue."""
     with open_repository(tmp_path, remote=remote) as repository:
         repository.fetch(shallow=False)
         before = repository.heads()
@@ -138,7 +138,7 @@ def same_commit(tmp_path: Path, remote: Path, name: str) -> CommitId:
 
 
 def test_equal_commit_that_another_mirror_pushed_is_a_success(tmp_path: Path, remote: Path) -> None:
-    """Whoever pushed it: the remote's head is our commit."""
+    """Another mirror pushed the same commit: the remote's head is our commit."""
     assert same_commit(tmp_path, remote, "one.git") == (ours := same_commit(tmp_path, remote, "two.git"))
     for name in ("one.git", "two.git"):
         with open_repository(tmp_path, name=name, remote=remote) as repository:
@@ -180,7 +180,7 @@ def test_head_that_contains_our_commit_is_a_success(tmp_path: Path, remote: Path
 
 
 def test_other_commit_refuses_the_push(tmp_path: Path, remote: Path) -> None:
-    """Made in the same second, with other bytes: that is a lost race, and nothing of the other is lost."""
+    """A commit of the same second with other bytes is a lost race; the other commit is not lost."""
     with open_repository(tmp_path, name="one.git", remote=remote) as repository:
         repository.fetch(shallow=False)
         head = repository.heads().remote
@@ -232,7 +232,7 @@ def test_commit_that_no_branch_has_is_asked_for_by_its_id(
 
 @pytest.mark.parametrize("name", ["", "main", "abc", "--upload-pack=x", "ab" * 20, "AB" * 20, "a" * 41])
 def test_what_is_no_commit_is_not_given(tmp_path: Path, remote: Path, name: str) -> None:
-    """The metadata of an object is anybody's text: it is no option, no reference, no part of an id."""
+    """Anyone can write the metadata of an object: it must be no option, no reference, no part of an id."""
     with open_repository(tmp_path, remote=remote) as repository:
         repository.fetch(shallow=False)
         assert not repository.obtain(name)
@@ -263,7 +263,7 @@ def test_past_of_a_file_names_the_commits_that_changed_it(tmp_path: Path) -> Non
 
 # ------------------------------------------------------------------------------------------- refusals in words
 
-# What the hosts print, word for word, as their users quote it in public threads.
+# The exact output of the hosts, as their users quote it in public threads.
 RULE = """remote: error: GH013: Repository rule violations found for refs/heads/main.
 remote: Review all repository rules at https://github.com/o/r/rules?ref=refs%2Fheads%2Fmain
 remote:
@@ -341,12 +341,12 @@ def speaking(tmp_path: Path) -> Callable[..., RemoteError]:
 
 @pytest.mark.parametrize(("said", "word"), REFUSALS.values(), ids=REFUSALS)
 def test_refusal_has_a_remedy_of_its_own(speaking: Callable[..., RemoteError], said: str, word: str) -> None:
-    """Whatever a host calls it; never "Try git ls-remote"."""
+    """The remedy fits each host's message; it is never "Try git ls-remote"."""
     assert word in speaking(said).remedy
 
 
 def test_program_for_passwords_that_is_not_used_is_named(speaking: Callable[..., RemoteError]) -> None:
-    """GIT_ASKPASS would ask; a mirror has nobody who answers."""
+    """GIT_ASKPASS would prompt, but nobody answers at a mirror."""
     refused = "fatal: could not read Username for 'https://host': terminal prompts disabled"
     assert "GIT_ASKPASS is set and not used" in speaking(refused, GIT_ASKPASS="/bin/ask").cause
     config = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.askPass", "GIT_CONFIG_VALUE_0": "/bin/ask"}
@@ -376,7 +376,7 @@ def test_known_hosts_that_this_user_may_not_read_is_named() -> None:
         own = make_folder(folder / "own")
         refused = "No ED25519 host key is known for host and you have requested strict checking."
         environ = {"GIT_SSH_COMMAND": f"{own / 'ssh'} -o UserKnownHostsFile={hosts}", "HOME": str(own)}
-        failure(own, refused, **environ)  # what it imports late may lie where only root may look
+        failure(own, refused, **environ)  # its late imports may be in a folder that only root may read
         give(own, SERVICE_UID)
         reported = reported_as(SERVICE_UID, lambda: failure(own, refused, **environ).cause)
     assert f"this user may not read {hosts}" in reported

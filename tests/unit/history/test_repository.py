@@ -54,7 +54,7 @@ def test_changes_apply_to_the_tree_of_the_base(repo: GitRepository, tmp_path: Pa
 
 
 def test_merge_keeps_both_parents_in_order(repo: GitRepository, tmp_path: Path) -> None:
-    """A commit may stand on the tree of its second parent; both parents are recorded as given."""
+    """A commit may use the tree of its second parent; both parents are recorded as given."""
     first = commit(repo, {A: b"base"})
     left = commit(repo, {A: b"left"})
     git(tmp_path / "snapshots.git", "update-ref", "refs/heads/main", first)
@@ -81,7 +81,7 @@ def test_moved_branch_refuses_the_commit(repo: GitRepository, tmp_path: Path, ex
 
 
 def test_vanished_branch_refuses_the_commit(repo: GitRepository, tmp_path: Path) -> None:
-    """Somebody who deletes the branch does not get it made anew from an old state."""
+    """A deleted branch is not created again from an old state."""
     first = commit(repo, {A: b"one"})
     git(tmp_path / "snapshots.git", "update-ref", "-d", "refs/heads/main")
     with pytest.raises(BranchMovedError):
@@ -89,7 +89,7 @@ def test_vanished_branch_refuses_the_commit(repo: GitRepository, tmp_path: Path)
 
 
 def test_racing_writers_lose_no_commit(tmp_path: Path) -> None:
-    """Of many writers at once each commit either stands in the history or was refused; none vanishes."""
+    """With many concurrent writers, each commit is either in the history or was rejected; none is lost."""
     done: list[CommitId] = []
 
     def write(number: int) -> None:
@@ -130,7 +130,7 @@ def test_full_disk_is_no_moved_branch(repo: GitRepository, tmp_path: Path) -> No
 
 
 def test_unusable_folder_is_an_error(tmp_path: Path) -> None:
-    """A path that holds something else, or whose parent is a file, is left alone and told with a remedy."""
+    """A path that holds something else, or has a file as parent, is not changed; the error has a remedy."""
     other = tmp_path / "snapshots.git"
     other.mkdir()
     (other / "letter.txt").write_text("mine")

@@ -1,4 +1,4 @@
-"""What is read of a repository: files, trees and commits, whole or damaged, and with few processes."""
+"""Reading a repository: files, trees and commits, intact or damaged, and with few processes."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_damaged_object_has_no_bytes(repo: GitRepository, tmp_path: Path) -> Non
 
 
 def test_missing_tree_is_an_error(repo: GitRepository, tmp_path: Path) -> None:
-    """A folder whose tree object is gone is damage, never an empty folder."""
+    """A folder with a lost tree object is damage, never an empty folder."""
     head = commit(repo, {A: b"one"})
     tree = git(tmp_path / "snapshots.git", "rev-parse", f"{head}:ledger/a")
     (tmp_path / "snapshots.git" / "objects" / tree[:2] / tree[2:]).unlink()
@@ -163,7 +163,7 @@ def test_bytes_of_the_past_are_held(repo: GitRepository, tmp_path: Path) -> None
 
 
 def test_time_of_a_change_is_read(repo: GitRepository) -> None:
-    """changed_at is the date of the newest commit that changed the file, whatever came after it."""
+    """changed_at is the date of the newest commit that changed the file; later commits do not matter."""
     assert repo.last_changed_at(A) is None
     commit(repo, {A: b"one", B: b"x"}, minutes=1)
     commit(repo, {B: b"y"}, minutes=2)

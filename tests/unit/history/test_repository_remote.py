@@ -35,7 +35,7 @@ def shared(tmp_path: Path, name: str, remote: Path) -> GitRepository:
 
 
 def test_empty_remote_is_fine(tmp_path: Path, remote: Path) -> None:
-    """Fetching from a remote without the branch tells that there is none, and the first push makes it."""
+    """Fetching from a remote without the branch reports that there is none, and the first push creates it."""
     with shared(tmp_path, "a.git", remote) as repository:
         assert repository.heads() == Heads(None, None)
         first = commit(repository, {A: b"one"}, message="first")
@@ -60,7 +60,7 @@ def test_branch_that_vanished_on_the_remote_is_pushed_again(tmp_path: Path, remo
 
 
 def test_second_pusher_is_refused_and_converges(tmp_path: Path, remote: Path) -> None:
-    """Whoever pushes second is told so, fetches, merges with both parents, and no commit is lost."""
+    """The second push is rejected; that mirror fetches and merges with both parents, and no commit is lost."""
     with shared(tmp_path, "a.git", remote) as one, shared(tmp_path, "b.git", remote) as two:
         ours, theirs = commit(one, {A: b"one"}, message="one"), commit(two, {B: b"two"}, message="two")
         one.push()
@@ -117,7 +117,7 @@ def test_shallow_pod_commits_and_pushes(tmp_path: Path, remote: Path) -> None:
 
 
 def test_shallow_pod_that_lost_a_race_merges(tmp_path: Path, remote: Path) -> None:
-    """A shallow pod whose push was refused fetches the other's commit, merges it and pushes."""
+    """After a rejected push, a shallow pod fetches the other's commit, merges it and pushes."""
     made = history_of(remote, tmp_path, 3)
     with (
         open_repository(tmp_path, name="pod.git", remote=f"file://{remote}") as pod,

@@ -137,7 +137,7 @@ def test_downgraded_git_is_reported(tmp_path: Path, repo: GitRepository) -> None
 
 
 def test_git_that_dies_silently_is_reported(tmp_path: Path, repo: GitRepository) -> None:
-    """A git that ends in the middle of a conversation is told by its exit status."""
+    """A git that ends in the middle of a conversation is reported with its exit status."""
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", "exit 7")
     dying = GitRepository(Settings(path=tmp_path / "snapshots.git"), {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
@@ -179,7 +179,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_cancelled_repository_ends_soon(tmp_path: Path, repo: GitRepository) -> None:
-    """cancel ends a running git within a second or two and lets no other one start its work."""
+    """cancel ends a running git within a second or two and prevents any other from starting."""
     commit(repo, {A: b"one"})
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", "sleep 300")
@@ -225,7 +225,7 @@ ADA = "[user]\n\tname = Ada Operator\n\temail = ada@example.com\n"
 def test_identity_is_the_operators_where_git_has_one(
     tmp_path: Path, config: str, environ: dict[str, str], expected: tuple[str, str]
 ) -> None:
-    """Git's own is taken whole or not at all; one made up from the host's name is never used."""
+    """Git's own identity is used completely or not at all; one invented from the host's name is never used."""
     clean = environment(tmp_path, **environ)
     Path(clean["GIT_CONFIG_GLOBAL"]).write_text(config)
     settings = Settings(tmp_path / "absent.git")
@@ -243,7 +243,7 @@ def test_identity_is_the_operators_where_git_has_one(
     ],
 )
 def test_identity_is_one_line(name: str, email: str, wanted: bytes) -> None:
-    """Whatever the configuration says, author and date are one line that git reads."""
+    """For any configuration, author and date are one line that git reads."""
     assert identity(name, email, datetime(2026, 11, 23, 8, 0, tzinfo=UTC)) == wanted
 
 

@@ -1,4 +1,4 @@
-"""Which passes are news: a change of state and its end, once, whatever happens each minute."""
+"""Which passes cause a message: a change of state and its end, once, however often passes run."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -56,7 +56,7 @@ def reported(found: News) -> list[tuple[str, str | None, str]]:
     ("make", "state"), [(failed, "failed"), (held, "held"), (degraded, "degraded")], ids=["failed", "held", "degraded"]
 )
 def test_state_is_news_once_and_so_is_its_end(make: object, state: str) -> None:
-    """A change, then nothing as long as it lasts, then the recovery with what it was; then nothing again."""
+    """A change is reported, then nothing while it lasts, then the recovery with the old state; then nothing again."""
     assert callable(make)
     first = news({}, healthy())
     assert not first
@@ -128,7 +128,7 @@ def test_flapping_issuer_sends_a_bounded_number_of_messages() -> None:
 
 
 def test_failed_pass_is_one_message_for_all_its_issuers() -> None:
-    """What blocks every issuer is said once; their own states come when they are known again."""
+    """A fault that blocks every issuer is reported once; their own states follow when they are known again."""
     reason = Reason("history.failed", "The disk is full.", "Free space.")
     first = news({}, healthy("a"), failed("b"))
     blocked = [issuer(name, blocked_by="history.failed") for name in "ab"]
@@ -171,7 +171,7 @@ def test_second_held_key_is_news_and_the_first_is_said_by_the_state() -> None:
 
 
 def test_memory_is_bounded_and_forgets_who_left() -> None:
-    """Whoever may add keys could make any number of events."""
+    """A writer that may add keys could cause any number of events."""
     many = tuple(Event("key.held", "Held.", fields={"thumbprint": str(n)}) for n in range(MOST_EVENTS + 50))
     gone = {IssuerUrl("https://gone.example"): Notified(State.FAILED)}
     found = news(gone, issuer("a", events=many))
@@ -180,7 +180,7 @@ def test_memory_is_bounded_and_forgets_who_left() -> None:
 
 
 def test_issuer_that_this_pass_left_alone_keeps_its_memory() -> None:
-    """A pass over a part of the issuers knows nothing of the others."""
+    """A pass over some issuers has no state of the others."""
     first = news({}, failed("a"), healthy("b"))
     second = news(first.memory, healthy("b"), at=MOMENT + MINUTE)
     assert second.memory[url_of("a")].state is State.FAILED

@@ -1,4 +1,4 @@
-"""What a webhook gets: short, grouped, in Slack's form or as data, and without anything that it must not have."""
+"""The body for a webhook: short, grouped, in Slack's form or as data, and without secrets."""
 
 import json
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_slack_text_groups_issuers_by_cause() -> None:
 
 
 def test_failure_of_the_pass_stands_for_all_issuers() -> None:
-    """It is of no issuer, and so is its end."""
+    """The event belongs to no issuer, and neither does its end."""
     whole = StateChange("", url_of("a"), State.CURRENT, State.FAILED, (Reason("history.failed", "Full.", "Free it."),))
     assert slack(news(whole)).splitlines() == [
         "prod on host1: the pass failed",
@@ -96,7 +96,7 @@ def test_text_from_outside_is_only_text_in_slack() -> None:
 
 @pytest.mark.parametrize("message_format", ["slack", "generic"])
 def test_no_credential_is_in_a_message(message_format: Format) -> None:
-    """Neither one that is in use nor what looks like one, wherever it stands."""
+    """Neither a secret in use nor text that looks like one, at any place."""
     remember("very-secret-value")
     leaky = Reason("x", f"It said Authorization: Bearer {TOKEN}, very-secret-value.", f"curl https://u:pw@x/{TOKEN}")
     event = Event("bucket.drift", f"very-secret-value {TOKEN}", Level.ERROR, {"cause": f"very-secret-value {TOKEN}"})
@@ -108,7 +108,7 @@ def test_no_credential_is_in_a_message(message_format: Format) -> None:
 
 
 def test_generic_form_has_everything_as_data() -> None:
-    """It follows its schema."""
+    """The data follows its schema."""
     found = generic(news(change("a", State.CURRENT, State.FAILED, PUT), events=(Event("bucket.drift", "Wrote."),)))
     assert found["kind"] == "change"
     assert found["changes"] == [
@@ -152,7 +152,7 @@ def test_message_is_bounded() -> None:
 
 @pytest.mark.parametrize("message_format", ["slack", "generic"])
 def test_test_message_says_that_it_is_one(message_format: Format) -> None:
-    """Nobody shall be woken by it."""
+    """The message must not wake anyone."""
     body = json.loads(compose_test(MOMENT, "prod on host1", message_format))
     assert "this is a test" in body["text"]
     if message_format == "generic":

@@ -1,4 +1,4 @@
-"""One request to a webhook: two tries, one deadline, TLS always verified, and a URL that nobody ever sees."""
+"""One request to a webhook: two tries, one deadline, TLS always verified, and a URL that is never shown."""
 
 import socket
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_message_is_posted_once_when_it_is_taken(tmp_path: Path) -> None:
     ids=["server_error", "busy", "twice", "gone", "redirect"],
 )
 def test_second_try_is_the_last(tmp_path: Path, statuses: list[int], tries: int, is_taken: bool) -> None:
-    """What does not pass by itself is not tried again, and no redirect is followed."""
+    """A permanent failure is not retried, and no redirect is followed."""
     pauses: list[float] = []
     with running_webhook() as webhook:
         webhook.statuses = [*statuses]
@@ -63,7 +63,7 @@ def test_webhook_that_hangs_is_left_at_the_deadline(tmp_path: Path) -> None:
 
 
 def test_failure_does_not_show_the_url(tmp_path: Path) -> None:
-    """The path of such a URL is a password: whoever has it can write into the chat."""
+    """The path of such a URL is a password: anyone who has it can write into the chat."""
     with running_webhook() as webhook:
         url = read_url(KEY, webhook.url_file(tmp_path))
         assert isinstance(url, str)
@@ -76,7 +76,7 @@ def test_failure_does_not_show_the_url(tmp_path: Path) -> None:
 
 
 def test_certificate_is_always_verified(tmp_path: Path) -> None:
-    """Neither another CA nor another name will do."""
+    """Neither another CA nor another name is accepted."""
     with running_webhook() as webhook, running_webhook(names=("elsewhere.example",)) as other:
         unknown = send(NotifySettings(), "POST", webhook.url, b"{}", pause=lambda _: None)
         wrong_name = send(settings(tmp_path, other), "POST", other.url, b"{}", pause=lambda _: None)

@@ -57,7 +57,7 @@ def texts(webhook: Webhook) -> list[str]:
 
 
 def test_restart_reports_nothing_twice(tmp_path: Path, webhook: Webhook) -> None:
-    """What was reported stands in the state directory: of a daemon and of `--once` alike."""
+    """The reported state is stored in the state directory, by a daemon and by `--once`."""
     where = of(tmp_path, webhook)
     once(where, GOOD, BAD, BAD)
     daemon = Notifier(LOGGER, quiet=False)
@@ -105,7 +105,7 @@ def test_heartbeat_comes_after_each_pass_in_which_nothing_failed(tmp_path: Path,
 
 
 def test_heartbeat_comes_although_the_webhook_fails(tmp_path: Path, webhook: Webhook) -> None:
-    """And a heartbeat that fails is told."""
+    """A failing heartbeat is reported."""
     where = of(tmp_path, webhook, heartbeat=True)
     once(where, BAD)
     webhook.statuses = [404, 404]
@@ -146,7 +146,7 @@ def test_memory_is_read_as_it_was_written(tmp_path: Path, webhook: Webhook) -> N
 
 
 def test_defect_in_a_message_ends_no_pass(tmp_path: Path, webhook: Webhook) -> None:
-    """Whatever it is, it is told."""
+    """Any exception is reported."""
     broken = replace(of(tmp_path, webhook), issuers=None)  # type: ignore[arg-type]  # what no type allows
     with capture_logs() as logs:
         once(broken, GOOD)
@@ -194,7 +194,7 @@ def test_thread_of_the_background_ends_and_begins_again(tmp_path: Path) -> None:
 
 
 def test_test_message_needs_no_change(tmp_path: Path, webhook: Webhook) -> None:
-    """And remembers nothing; without a webhook it says so."""
+    """It stores nothing; without a webhook it reports that."""
     where = of(tmp_path, webhook)
     assert post_test(where, MOMENT) is None
     assert "this is a test" in webhook.bodies()[0]["text"]

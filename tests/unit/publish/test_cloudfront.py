@@ -83,7 +83,7 @@ def test_paths_are_invalidated(cdn: CloudFront, distribution: Distribution) -> N
 
 
 def test_unknown_distribution_is_a_reason(cdn: CloudFront, distribution: Distribution) -> None:
-    """A wrong id is told with its remedy, and that nothing is lost."""
+    """A wrong id is reported with its remedy, and with the note that nothing is lost."""
     reason = cdn.invalidate(replace(distribution.publish, cloudfront_distribution="E0"), PATHS, reference="r1")
     assert reason is not None
     assert reason.code == "cdn.NoSuchDistribution"
@@ -100,7 +100,7 @@ def test_unknown_profile_is_a_reason(cdn: CloudFront, distribution: Distribution
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Iterator[Apiserver]:
-    """A TLS host in CloudFront's place, with a lever for what it does."""
+    """A TLS host that replaces CloudFront, with a switch for its behaviour."""
     authority = ca_file(tmp_path, "cloudfront")
     with Apiserver(server_context("localhost", by="cloudfront")) as host:
         url = f"https://localhost:{host.port}"
@@ -126,7 +126,7 @@ BUSY = DENIED.replace(b"AccessDenied", b"TooManyInvalidationsInProgress")
 def test_failing_cloudfront_is_a_reason(
     cdn: CloudFront, broken: Apiserver, answer: bytes, code: str, word: str
 ) -> None:
-    """Whatever CloudFront answers is a value with a remedy."""
+    """Any answer of CloudFront becomes a value with a remedy."""
     broken.pull(always(answer))
     reason = cdn.invalidate(PUBLISH, PATHS, reference="r1")
     assert reason is not None

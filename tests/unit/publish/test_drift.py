@@ -1,6 +1,6 @@
-"""What must be put, for every way in which a bucket can differ from what git says.
+"""The objects to put, for every way in which a bucket can differ from git.
 
-From when on a key may sign: Last-Modified + max-age + 5 minutes, and what stands in for a missing max-age.
+The time from which a key may sign: Last-Modified + max-age + 5 minutes, and the default for a missing max-age.
 """
 
 from dataclasses import replace
@@ -79,7 +79,7 @@ def test_absent_object_is_created() -> None:
 
 
 def test_object_as_meant_is_left_alone() -> None:
-    """The same bytes need nothing, whether the listing or the body tells."""
+    """The same bytes need no put, whether the listing or the body shows it."""
     assert plan_object(WANTED, listed(b"new"), None, KNOWN) == (None, None)
     assert plan_object(WANTED, listed(b"new", "kms"), stored(b"new"), KNOWN) == (None, None)
 
@@ -113,7 +113,7 @@ def test_other_mirror_without_a_shared_remote_is_repaired_with_advice() -> None:
 
 @pytest.mark.parametrize(("there", "is_wrong"), [(b"else", True), (OLD, False)], ids=["drift", "our_earlier_state"])
 def test_put_that_has_to_wait_waits(there: bytes, *, is_wrong: bool) -> None:
-    """The reason is reported, and whether what stands there is known to be wrong."""
+    """The reason is reported, and whether the object is known to be wrong."""
     decision, event = plan_object(WANTED, listed(there), stored(there), replace(KNOWN, waits_for="take a key away"))
     assert isinstance(decision, Deferred)
     assert decision.is_wrong is is_wrong
@@ -130,7 +130,7 @@ def test_body_that_changed_since_the_listing_waits() -> None:
 
 
 def test_standing_body_is_known_from_the_etag_alone() -> None:
-    """Without a GET the listing tells the body, if it is one of ours."""
+    """Without a GET the listing identifies the body, if it is one of ours."""
     assert stored_body(WANTED, listed(OLD), None, frozenset({OLD})) == OLD
     assert stored_body(WANTED, listed(b"new"), None, frozenset()) == b"new"
     assert stored_body(WANTED, listed(b"else"), None, frozenset({OLD})) is None
@@ -228,7 +228,7 @@ def test_key_is_safe_after_max_age_and_margin() -> None:
     ],
 )
 def test_longest_age_of_the_header_counts(text: str, seconds: int | None) -> None:
-    """The longest of max-age and s-maxage is read; what is no whole number of seconds says nothing."""
+    """The longest of max-age and s-maxage counts; a value that is no whole number of seconds is ignored."""
     assert max_age_of(text) == seconds
 
 
@@ -240,7 +240,7 @@ def test_unsaid_age_counts_as_the_longest(text: str, seconds: int) -> None:
 
 @pytest.mark.parametrize("last_modified", [AT, None], ids=["said", "unsaid"])
 def test_window_needs_a_last_modified(last_modified: datetime | None) -> None:
-    """The window of what was seen ends as computed from its headers; without Last-Modified there is none."""
+    """The window of a read document ends as computed from its headers; without Last-Modified there is none."""
     found = signing_window(PublicResponse(b"", "application/jwk-set+json", "max-age=300", last_modified, 0.1))
     expected = None if last_modified is None else safe_to_sign_at(AT, 300)
     assert (None if found is None else found.safe_to_sign_at) == expected

@@ -34,7 +34,7 @@ def host() -> Iterator[Apiserver]:
 
 
 def test_published_object_is_seen_whole(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
-    """Bytes, both headers, the date in UTC and the time that it took are told."""
+    """The result has the bytes, both headers, the date in UTC and the duration."""
     look = web.get_document(URL, readback=readback_of(host, tmp_path))
     assert isinstance(look, PublicResponse)
     assert (look.body, look.content_type, look.cache_control) == (BODY, OBJECT.content_type, OBJECT.cache_control)
@@ -49,7 +49,7 @@ def test_published_object_is_seen_whole(web: PublicHttpClient, host: Apiserver, 
 def test_content_coding_is_never_accepted(
     web: PublicHttpClient, host: Apiserver, tmp_path: Path, coding: str, is_seen: bool
 ) -> None:
-    """Nobody asked for one: clients that decode our plain bytes fail, whatever the bytes are."""
+    """No client requested an encoding: clients that decode our plain bytes fail, for any bytes."""
     host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, content_encoding=coding, **HEADERS)))
     look = web.get_document(URL, readback=readback_of(host, tmp_path))
     assert isinstance(look, PublicResponse) is is_seen
@@ -58,7 +58,7 @@ def test_content_coding_is_never_accepted(
 
 
 def test_request_is_that_of_an_anonymous_relying_party(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
-    """The request carries the URL's own host, our name, and nothing by which anybody could be known."""
+    """The request has the URL's own host, our name, and nothing that identifies a user."""
     web.get_document(URL, readback=readback_of(host, tmp_path))
     (request,) = host.requests
     assert (request.method, request.target, request.headers["host"]) == ("GET", "/id/openid/v1/jwks", HOST)
@@ -194,7 +194,7 @@ def test_look_is_judged(seen: PublicResponse, codes: tuple[str, ...]) -> None:
     ],
 )
 def test_status_has_its_cause(status: int, code: str, word: str) -> None:
-    """Each status other than 200 has a cause, and what the store said is told."""
+    """Each status other than 200 has a cause, and the store's answer is reported."""
     reason = cause_of_status(status, "https://elsewhere", b"<Error><Code>AccessDenied</Code></Error>")
     assert (reason.code, word in reason.sentence, bool(reason.remedy)) == (code, True, True)
 
@@ -208,7 +208,7 @@ def test_status_has_its_cause(status: int, code: str, word: str) -> None:
     ],
 )
 def test_host_of_another_region_is_its_own_cause(status: int, code: str, region: str, reported: bool) -> None:
-    """What S3 says at the wrong region's host is no redirect like others, and a region is told only if it is one."""
+    """S3's answer from the wrong region's host is a special redirect; only a valid region is reported."""
     reason = cause_of_status(status, "", f"<Error><Code>{code}</Code></Error>".encode(), region=region)
     assert (reason.code, "region" in reason.remedy) == ("wrong_region", True)
     assert ("The bucket is in eu-west-1." in reason.sentence) == reported
@@ -229,7 +229,7 @@ def test_changed_ca_file_is_read_again(web: PublicHttpClient, host: Apiserver, t
 
 
 def test_view_without_settings_asks_the_public_web(web: PublicHttpClient) -> None:
-    """Without `connect_to` and CA file the public web is asked, with the public CAs."""
+    """Without `connect_to` and CA file, requests go to the public web, with the public CAs."""
     look = web.get_document("https://127.0.0.1:1/", readback=ReadbackSettings())
     assert isinstance(look, PublicFailure)
     assert look.reason.code == "unreachable"

@@ -1,4 +1,4 @@
-"""The bucket as it works: objects are listed, read, and put only over what was seen."""
+"""A working bucket: objects are listed, read, and put only over the state that was read."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +45,7 @@ def landed(bucket: S3Bucket, obj: PublicObject = WANTED, seen: ETag | None = Non
 
 
 def test_absent_object_is_created_whole(bucket: S3Bucket) -> None:
-    """What is put stands there with its bytes, both headers, the snapshot and a date in UTC."""
+    """A put object has its bytes, both headers, the snapshot and a date in UTC."""
     etag = landed(bucket)
     stored, headers = bucket.get(KEY), bucket.head(KEY)
     assert stored is not None
@@ -66,7 +66,7 @@ def test_absent_object_is_none(bucket: S3Bucket) -> None:
 
 
 def test_seen_object_is_replaced(bucket: S3Bucket) -> None:
-    """The write goes through over exactly what was seen."""
+    """The write succeeds over exactly the object that was read."""
     newer = landed(bucket, OTHER, seen=landed(bucket))
     stored = bucket.get(KEY)
     assert stored is not None
@@ -84,7 +84,7 @@ def test_same_object_of_another_mirror_counts_as_landed(kind: str, request: pyte
 @pytest.mark.parametrize("kind", ["bucket", "careful"])
 @pytest.mark.parametrize("seen", [None, ETag("0" * 32)], ids=["seen-absent", "seen-another"])
 def test_foreign_object_is_kept_and_reported(kind: str, seen: ETag | None, request: pytest.FixtureRequest) -> None:
-    """An object that is not what was seen is not overwritten, and the outcome carries it."""
+    """An object that changed since the read is not overwritten, and the outcome has it."""
     bucket: S3Bucket = request.getfixturevalue(kind)
     landed(bucket, OTHER)
     outcome = bucket.put(WANTED, snapshot=LATER, expected_etag=seen)
@@ -96,7 +96,7 @@ def test_foreign_object_is_kept_and_reported(kind: str, seen: ETag | None, reque
 
 @pytest.mark.parametrize("kind", ["bucket", "careful"])
 def test_vanished_object_is_reported_and_not_created_again(kind: str, request: pytest.FixtureRequest) -> None:
-    """When what was seen is gone, the write does not happen."""
+    """If the object that was read is gone, the write does not happen."""
     bucket: S3Bucket = request.getfixturevalue(kind)
     assert bucket.put(WANTED, snapshot=SNAPSHOT, expected_etag=ETag("0" * 32)) == PutConflict(None)
     assert bucket.get(KEY) is None
@@ -146,7 +146,7 @@ def test_long_listing_is_whole(store: Store, bucket: S3Bucket) -> None:
 
 
 def test_object_at_the_limit_is_read_and_a_larger_one_is_cut(bucket: S3Bucket) -> None:
-    """A body is never read far beyond the limit; what is cut is no document of ours, and is overwritten as foreign."""
+    """A body is never read far beyond the limit; a cut one is not ours, and is overwritten as foreign."""
     landed(bucket, replace(WANTED, body=b"x" * MAX_OBJECT_BYTES))
     large = replace(WANTED, key=ObjectKey("large"), body=b"x" * (MAX_OBJECT_BYTES + 70_000))
     etag = landed(bucket, large)
@@ -164,7 +164,7 @@ def test_foreign_object_too_large_to_read_is_foreign(bucket: S3Bucket) -> None:
 
 
 def test_racing_writers_have_one_winner(bucket: S3Bucket) -> None:
-    """Of two writers that saw the same, exactly one lands, and its bytes stand there."""
+    """Of two writers that read the same state, exactly one succeeds, and the object has its bytes."""
     bodies = (b"first", b"second")
     for number in range(20):
         key = ObjectKey(f"race/{number}")
@@ -247,7 +247,7 @@ def test_unknown_profile_is_named(store: Store) -> None:
 
 
 def test_missing_bucket_is_named(store: Store) -> None:
-    """A bucket that does not exist is an error in every operation that can tell."""
+    """A missing bucket is an error in every operation that can detect it."""
     bucket = S3Bucket(replace(store.publish, bucket="does-not-exist"), puts=1)
     for operation in (lambda: bucket.list(""), lambda: bucket.get(KEY), lambda: landed(bucket)):
         with pytest.raises(BucketError) as caught:
@@ -258,12 +258,12 @@ def test_missing_bucket_is_named(store: Store) -> None:
 
 
 def hanging_profile(store: Store) -> None:
-    """A profile whose `credential_process` never ends."""
+    """A profile with a `credential_process` that never ends."""
     (store.home / "config").write_text("[profile hung]\ncredential_process = sleep 1000\n")
 
 
 def test_hanging_credential_process_ends_with_the_deadline(store: Store) -> None:
-    """Looking for credentials counts as part of the request, says so, and keeps nobody from closing the bucket."""
+    """The search for credentials is part of the request; the error reports it; the bucket can still be closed."""
     hanging_profile(store)
     bucket = S3Bucket(replace(store.publish, profile="hung"), puts=1, request_seconds=0.5)
     for ask in (lambda: bucket.list(""), lambda: bucket.get(KEY)):
@@ -276,7 +276,7 @@ def test_hanging_credential_process_ends_with_the_deadline(store: Store) -> None
 
 
 def test_hanging_credential_process_is_killed(store: Store) -> None:
-    """It leaves no process behind, whose number would grow with each pass; its program is named."""
+    """It leaves no process behind, so none add up over the passes; the error names its program."""
     program, pid = store.home / "give-credentials", store.home / "pid"
     program.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! >{pid}\nwait\n")
     program.chmod(0o755)
@@ -290,7 +290,7 @@ def test_hanging_credential_process_is_killed(store: Store) -> None:
 
 
 def test_checksums_can_be_left_out(store: Store) -> None:
-    """For stores that refuse every header of the name: none goes with a put or a get."""
+    """For stores that reject every such header: no put or get sends one."""
     sent = put_request(replace(store.publish, checksums=False), WANTED, SNAPSHOT)
     assert "ChecksumSHA256" not in sent
     assert "ChecksumSHA256" in put_request(store.publish, WANTED, SNAPSHOT)

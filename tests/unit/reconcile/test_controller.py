@@ -1,4 +1,4 @@
-"""One pass over a fake world: what it publishes, keeps, plans and reports while git and the bucket are well."""
+"""One pass over a fake world: what it publishes, keeps, plans and reports while git and the bucket are healthy."""
 
 import json
 from dataclasses import replace
@@ -61,7 +61,7 @@ def test_objects_carry_their_types_cache_and_snapshot(here: Situation) -> None:
 
 
 def test_jwks_is_put_before_discovery(here: Situation) -> None:
-    """A discovery document never promises an algorithm whose key is not there yet."""
+    """A discovery document never lists an algorithm without a published key."""
     here.run(ONE, ONE)
     puts = [request for request in here.world.bucket.requests if request.startswith("put ")]
     assert puts == [f"put {JWKS_KEY}", f"put {DISCOVERY_KEY}"]
@@ -82,7 +82,7 @@ def test_second_pass_does_nothing(here: Situation) -> None:
 
 
 def test_dry_run_writes_nothing(here: Situation) -> None:
-    """The plan tells the commit and the puts, and nothing outside changes."""
+    """The plan lists the commit and the puts, and nothing outside changes."""
     report = here.plan(ONE, ONE)
     assert here.world.history.head is None
     assert here.world.bucket.objects == {}
@@ -104,7 +104,7 @@ def test_new_key_on_one_replica_is_public_at_once(here: Situation) -> None:
 
 
 def test_removed_key_leaves_after_its_time_alone(here: Situation) -> None:
-    """Missing everywhere: retiring; 24 h later, still missing everywhere: gone."""
+    """A key that is missing everywhere is retiring; if it is still missing after 24 h, it is dropped."""
     here.run(BOTH, BOTH)
     both = here.public()
     here.run(LAST, LAST)
@@ -133,7 +133,7 @@ def test_removed_key_leaves_after_its_time_alone(here: Situation) -> None:
 def test_refused_answer_leaves_everything_untouched(
     here: Situation, bad: Answer | Unusable, beside: tuple[str, ...]
 ) -> None:
-    """What is not believed changes neither git nor bucket; the pass fails and says why and what to do."""
+    """A rejected answer changes neither git nor bucket; the pass fails and reports the reason and the remedy."""
     here.run(ONE, ONE)
     head, objects = here.world.history.head, dict(here.world.bucket.objects)
     report = here.run(bad, *beside)
@@ -146,7 +146,7 @@ def test_refused_answer_leaves_everything_untouched(
 
 
 def test_foreign_jwks_uri_is_a_note(here: Situation) -> None:
-    """An apiserver's own private `jwks_uri` (facts.md#12) is told, and ours is published."""
+    """An apiserver's own private `jwks_uri` (facts.md#12) is reported, and ours is published."""
     report = here.run("07-no-jwks-uri/")
     assert report.exit_status is ExitStatus.CURRENT
     assert f'"jwks_uri":"{ISSUER}/openid/v1/jwks"'.encode() in (here.public(DISCOVERY_KEY) or b"")
@@ -154,7 +154,7 @@ def test_foreign_jwks_uri_is_a_note(here: Situation) -> None:
 
 
 def test_no_usable_apiserver_fails_and_keeps_the_keys(here: Situation) -> None:
-    """Not hearing is not hearing "gone": the last good state stays public."""
+    """An unreachable apiserver never removes a key: the last good state stays public."""
     here.run(ONE, ONE)
     report = here.run(silent("https://10.0.0.11:6443"), silent(), after=100 * HOUR)
     assert here.public() == capture(f"{ONE}-jwks").body()
@@ -186,7 +186,7 @@ def test_held_key_is_never_public(here: Situation) -> None:
 
 
 def test_first_pass_under_hold_publishes_nothing(here: Situation) -> None:
-    """Held keys alone make no public document, and the empty bucket is not looked at."""
+    """Held keys alone create no public document, and the empty bucket is not read."""
     here.policy = KeyPolicy(new_keys="hold")
     report = here.run(ONE, ONE)
     assert report.exit_status is ExitStatus.HELD

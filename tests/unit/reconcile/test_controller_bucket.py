@@ -23,7 +23,7 @@ HOUR = timedelta(hours=1)
 
 
 def test_foreign_documents_are_not_taken_over(here: Situation) -> None:
-    """Objects that stand there before the first pass, and differ, are held for `adopt`; git and bucket stay."""
+    """Different objects from before the first pass wait for `adopt`; git and bucket do not change."""
     here.world.bucket.write(JWKS_KEY, b'{"keys":["somebody else"]}')
     report = here.run(ONE, ONE)
     assert report.exit_status is ExitStatus.HELD
@@ -42,7 +42,7 @@ def test_equal_documents_are_taken_over(here: Situation) -> None:
 
 
 def test_failed_put_heals_in_the_next_pass(here: Situation) -> None:
-    """What is committed and not put is put by the next pass, without any change of keys."""
+    """The next pass puts documents that are committed and not yet put, without any change of keys."""
     here.world.bucket.fails["put"] = BucketError("It could not be written.", remedy="Grant it.", code="AccessDenied")
     report = here.run(ONE, ONE)
     assert report.exit_status is ExitStatus.FAILED
@@ -55,7 +55,7 @@ def test_failed_put_heals_in_the_next_pass(here: Situation) -> None:
 
 
 def test_unreadable_bucket_does_not_begin_an_issuer(here: Situation) -> None:
-    """Nobody knows whether somebody's documents stand there: nothing is committed that a later pass would enforce."""
+    """The bucket may hold another tool's documents: nothing is committed that a later pass would enforce."""
     here.world.bucket.fails["list"] = BucketError("It could not be listed.", code="AccessDenied")
     report = here.run(ONE, ONE)
     assert report.exit_status is ExitStatus.FAILED
@@ -63,7 +63,7 @@ def test_unreadable_bucket_does_not_begin_an_issuer(here: Situation) -> None:
 
 
 def test_unreadable_bucket_does_not_stop_the_ledger(here: Situation) -> None:
-    """An issuer that git knows goes on: the change is committed, and put when the bucket is back."""
+    """An issuer that is in git continues: the change is committed, and put when the bucket is back."""
     here.run(ONE, ONE)
     here.world.bucket.fails["list"] = BucketError("It could not be listed.", code="AccessDenied")
     report = here.run(BOTH, BOTH)
@@ -76,7 +76,7 @@ def test_unreadable_bucket_does_not_stop_the_ledger(here: Situation) -> None:
 
 @pytest.mark.parametrize("body", [b"evil", b'{"keys":[]}', b""], ids=["garbage", "no_keys", "nothing"])
 def test_drift_is_reported_and_repaired_in_one_pass(here: Situation, body: bytes) -> None:
-    """Somebody else wrote: an error event, the committed bytes back, exit 0."""
+    """Another writer changed an object: an error event, the committed bytes are restored, exit 0."""
     here.run(ONE, ONE)
     here.world.bucket.write(JWKS_KEY, body)
     report = here.run()
@@ -86,7 +86,7 @@ def test_drift_is_reported_and_repaired_in_one_pass(here: Situation, body: bytes
 
 
 def test_deleted_object_is_put_again(here: Situation) -> None:
-    """An object that vanished is created again, and that somebody deleted it is told; the pass after has no alarm."""
+    """A deleted object is created again, and the deletion is reported; the next pass reports nothing."""
     here.run(ONE, ONE)
     here.world.bucket.objects.clear()
     report = here.run()
@@ -98,7 +98,7 @@ def test_deleted_object_is_put_again(here: Situation) -> None:
 
 
 def test_restored_earlier_state_is_drift(here: Situation) -> None:
-    """Whoever brings a dropped or revoked key back with our own earlier bytes is told of, with ETag and date."""
+    """Our own earlier bytes that restore a dropped or revoked key are reported, with ETag and date."""
     here.run(ONE, ONE)
     old = here.world.bucket.objects[ObjectKey(JWKS_KEY)]
     here.run(BOTH, BOTH)
@@ -112,7 +112,7 @@ def test_restored_earlier_state_is_drift(here: Situation) -> None:
 
 
 def test_object_in_a_new_bucket_is_created_without_alarm(here: Situation) -> None:
-    """Other settings are another place: what is not there yet was not deleted."""
+    """Other settings name another place: an object that is not there yet was not deleted."""
     here.run(ONE, ONE)
     here.world.bucket.objects.clear()
     plain = here.world.publish
@@ -123,7 +123,7 @@ def test_object_in_a_new_bucket_is_created_without_alarm(here: Situation) -> Non
 
 
 def test_object_written_between_look_and_put_is_not_overwritten(here: Situation) -> None:
-    """A conditional put loses the race, says so, and the next pass decides on what is there."""
+    """A conditional put loses the race and reports it, and the next pass decides on the current object."""
     here.run(ONE, ONE)
 
     def race(bucket: FakeBucket, _: object) -> None:
@@ -139,7 +139,7 @@ def test_object_written_between_look_and_put_is_not_overwritten(here: Situation)
 
 
 def test_wrong_headers_are_repaired_at_the_audit(here: Situation) -> None:
-    """Bytes alone are not all: a content type that somebody changed is found within the audit interval."""
+    """A changed content type is found within the audit interval, although the bytes are the same."""
     here.run(ONE, ONE)
     here.world.bucket.write(JWKS_KEY, here.public() or b"", "binary/octet-stream")
     assert "bucket.drift" not in event_names(here.run())
@@ -161,14 +161,14 @@ def test_unreadable_headers_fail_the_audit(here: Situation) -> None:
 
 
 def test_status_shows_when_keys_may_sign(here: Situation) -> None:
-    """`Last-Modified` of the public JWKS, its max-age, and five minutes more; a pass without a look tells nothing."""
+    """`Last-Modified` of the public JWKS, its max-age, and five minutes more; a pass without a read reports nothing."""
     first, second = here.run(ONE, ONE), here.run()
     assert first.issuers[0].safe_to_sign_at == MOMENT + timedelta(minutes=10)
     assert second.issuers[0].safe_to_sign_at is None
 
 
 def test_unreadable_public_url_fails_until_it_is_readable(here: Situation) -> None:
-    """A put that the world cannot see is no success, in this pass and in every later one."""
+    """A put without a successful anonymous read-back is no success, in this pass and in every later one."""
     here.world.web.blocked = Reason("forbidden", "The world gets 403.", "Allow s3:GetObject.")
     assert here.run(ONE, ONE).exit_status is ExitStatus.FAILED
     report = here.run()
@@ -194,7 +194,7 @@ def test_cache_that_shows_an_earlier_state_is_pending_then_a_failure(here: Situa
 
 
 def test_public_url_is_looked_at_again_after_the_interval(here: Situation) -> None:
-    """Somebody may close the bucket at any time: the world's view is audited."""
+    """The bucket can become private at any time: anonymous reads are audited."""
     here.run(ONE, ONE)
     here.world.web.blocked = Reason("forbidden", "The world gets 403.", "Allow s3:GetObject.")
     assert here.run().exit_status is ExitStatus.CURRENT
@@ -231,7 +231,7 @@ def test_borrowed_metadata_does_not_hold_up_a_repair(here: Situation) -> None:
 
 
 def test_kill_between_put_and_look_is_made_up_for(here: Situation) -> None:
-    """What was put and never looked at is looked at by the next pass, and fails it when the world cannot read it."""
+    """The next pass reads back an object that was put and not read back, and fails if that is not possible."""
     here.run(ONE, ONE)
     stamps = (here.state_dir / "audit.json").read_bytes()
     here.run(BOTH, BOTH)
@@ -256,7 +256,7 @@ def test_object_that_changed_since_the_listing_is_left_alone(here: Situation) ->
 
 
 def test_foreign_documents_are_held_where_every_key_waits(here: Situation) -> None:
-    """With `new_keys: hold` nothing is to be put yet; what somebody else published is told before it is recorded."""
+    """With `new_keys: hold` nothing is put yet; another tool's documents are reported before they are recorded."""
     here.run(ONE, ONE)
     fresh = Situation(
         here.state_dir / "new", FakeWorld(base_url=here.world.base_url), policy=KeyPolicy(new_keys="hold")

@@ -39,7 +39,7 @@ def test_ledger_that_does_not_validate_is_written_again(here: Situation) -> None
 
 
 def test_ledger_that_never_validated_adds_and_removes_nothing(here: Situation) -> None:
-    """Where nothing can be read anywhere, what apiservers show is added, and what is public retires in its time."""
+    """If no ledger can be read anywhere, keys of the apiservers are added, and public keys retire in their time."""
     here.run(BOTH, BOTH)
     here.world.history.head = None
     here.world.history.commit(
@@ -53,7 +53,7 @@ def test_ledger_that_never_validated_adds_and_removes_nothing(here: Situation) -
 
 
 def test_changed_text_under_public_is_rewritten(here: Situation) -> None:
-    """The ledger is the truth: another text under public/ is told and rendered anew by a commit."""
+    """The ledger decides: another text under public/ is reported and rendered again by a commit."""
     here.run(ONE, ONE)
     tamper(here, {f"{PUBLIC}/openid/v1/jwks": b'{"keys":[]}'})
     report = here.run()
@@ -137,7 +137,7 @@ class Interrupted(FakeHistory):
 
 
 def test_interrupt_while_git_is_read_cancels_the_asking(here: Situation) -> None:
-    """Whoever leaves the pass early ends the asking too."""
+    """Leaving the pass early also ends the requests."""
     here.world.source, here.world.history = PatientSource(), Interrupted()
     with pytest.raises(KeyboardInterrupt):
         plan_pass(here.settings(), here.world.ports(), here.now)
@@ -145,7 +145,7 @@ def test_interrupt_while_git_is_read_cancels_the_asking(here: Situation) -> None
 
 
 def test_broken_repository_does_not_wait_for_apiservers(here: Situation) -> None:
-    """A pass that cannot go on ends at once, whatever the apiservers do."""
+    """A pass that cannot continue ends at once, even if apiservers have not answered."""
     here.world.source = PatientSource()
     here.world.history.broken = True
     assert here.run(ONE).exit_status is ExitStatus.FAILED

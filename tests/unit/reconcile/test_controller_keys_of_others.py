@@ -28,7 +28,7 @@ def test_key_that_two_issuers_show_is_reported(here: Situation) -> None:
 
 
 def test_key_that_shares_a_prime_with_a_known_one_is_held(here: Situation) -> None:
-    """Whoever factors one of the two has both: the new key waits for an operator, whatever the policy."""
+    """Factoring one of the two reveals both: the new key waits for an operator, under any policy."""
     first, second = weak_pair()
     discovery = answer(ONE).discovery
     here.run(Answer("https://10.0.0.11:6443", discovery, jwks_body(first)))

@@ -1,4 +1,4 @@
-"""A pass and the git remote: what waits for a push, what goes on without one, and mirrors that share it."""
+"""A pass and the git remote: what waits for a push, what continues without one, and mirrors that share it."""
 
 from datetime import timedelta
 
@@ -30,7 +30,7 @@ HOUR = timedelta(hours=1)
 
 
 def test_empty_state_dir_pushes_before_it_puts(shared: Situation) -> None:
-    """A machine without history fetches shallowly and pushes first: what is public is never only here."""
+    """A machine without history fetches shallowly and pushes first: public state never exists only here."""
     pushed_before_put: list[int] = []
     shared.world.bucket.before_put = lambda *_: pushed_before_put.append(shared.world.history.pushes)
     report = shared.run(ONE, ONE)
@@ -41,7 +41,7 @@ def test_empty_state_dir_pushes_before_it_puts(shared: Situation) -> None:
 
 
 def test_kept_disk_completes_its_history_with_the_second_pass(shared: Situation) -> None:
-    """A pod that lives for one pass fetches the newest commit alone; a disk that is kept can restore the remote."""
+    """A pod for one pass fetches only the newest commit; a persistent disk can restore the remote."""
     shared.run(ONE, ONE)
     assert shared.world.history.completed == 0
     remote_of(shared).down = True
@@ -93,7 +93,7 @@ def test_addition_does_not_wait_for_the_remote(shared: Situation) -> None:
 
 
 def test_removal_waits_for_the_remote(shared: Situation) -> None:
-    """A key whose time has come stays public until the remote was heard."""
+    """A key that is due for removal stays public until the remote has answered."""
     shared.run(BOTH, BOTH)
     shared.run(LAST, LAST)
     kept = shared.public()
@@ -147,7 +147,7 @@ def test_two_mirrors_with_one_remote_converge(shared: Situation) -> None:
 
 
 def test_revoked_key_is_not_restored_by_a_disconnected_mirror(shared: Situation) -> None:
-    """What another mirror took away stays away while the remote is down, and is told; new keys do not wait."""
+    """A key that another mirror removed stays removed while the remote is down, with a report; new keys do not wait."""
     shared.run(BOTH, BOTH)
     other = shared.beside()
     stolen = shared.run().issuers[0].records[0].key
@@ -189,7 +189,7 @@ def test_key_set_that_we_had_before_is_another_mirrors_when_it_put_it(shared: Si
 
 
 def test_opaque_kid_is_not_removed_without_an_answer(shared: Situation) -> None:
-    """An external signer's kid is no hash: what is public under it is a key all the same."""
+    """An external signer's kid is no hash: a public key with such a kid still counts as a key."""
     mine, theirs = with_kid(RSA_KEYS[0], "signer/1"), with_kid(RSA_KEYS[1], "signer/2")
     shared.policy = KeyPolicy(kid="opaque")
     answers = [answer_with(url, mine) for url in shared.apiservers]
@@ -202,7 +202,7 @@ def test_opaque_kid_is_not_removed_without_an_answer(shared: Situation) -> None:
 
 
 def test_new_key_goes_over_what_another_mirror_put_while_the_remote_is_down(shared: Situation) -> None:
-    """An addition never waits, whoever wrote the object last."""
+    """An addition never waits, no matter who wrote the object last."""
     shared.run(ONE, ONE)
     other = shared.beside()
     other.run(ONE, ONE)
@@ -213,7 +213,7 @@ def test_new_key_goes_over_what_another_mirror_put_while_the_remote_is_down(shar
 
 
 def test_revoked_key_leaves_without_the_remote_even_from_a_changed_body(shared: Situation) -> None:
-    """Only keys that are not revoked make a put wait: a blank added by somebody does not keep a revoked key public."""
+    """Only unrevoked keys delay a put: a blank that another writer added does not keep a revoked key public."""
     shared.run(BOTH, BOTH)
     remote_of(shared).down = True
     shared.world.bucket.write(JWKS_KEY, (shared.public() or b"").replace(b'"keys":[', b'"keys": ['))
@@ -250,7 +250,7 @@ def test_foreign_body_without_a_commit_is_repaired_without_the_remote(shared: Si
 
 
 def test_lost_race_against_another_mirror_is_no_alarm(shared: Situation) -> None:
-    """With a shared remote another mirror may put first: a second pass follows at once and finds what is meant."""
+    """With a shared remote another mirror may put first: a second pass follows at once and finds the desired state."""
     shared.run(ONE, ONE)
     other = shared.beside()
 

@@ -32,7 +32,7 @@ def reported(situation: Situation) -> list[tuple[str, ...]]:
 
 
 def test_changed_paths_are_invalidated_once(behind_cdn: Situation) -> None:
-    """The distribution is told exactly the paths that were put, in one call; a second pass tells nothing."""
+    """The distribution invalidates exactly the paths that were put, in one call; a second pass invalidates nothing."""
     report = behind_cdn.run(ONE, ONE)
     assert reported(behind_cdn) == [(f"/{DISCOVERY_KEY}", f"/{JWKS_KEY}")]
     assert behind_cdn.world.cdn.reported[0][0] == DISTRIBUTION
@@ -42,7 +42,7 @@ def test_changed_paths_are_invalidated_once(behind_cdn: Situation) -> None:
 
 
 def test_unchanged_document_is_not_invalidated(behind_cdn: Situation) -> None:
-    """A key of an algorithm that is known already changes the JWKS alone, and that path alone is told."""
+    """A key of a known algorithm changes only the JWKS, and only that path is invalidated."""
     behind_cdn.run(BOTH, BOTH)
     behind_cdn.run(LAST, BOTH)
     assert reported(behind_cdn)[1:] == [(f"/{JWKS_KEY}",)]
@@ -59,7 +59,7 @@ def test_failing_cdn_is_a_warning_with_remedy(behind_cdn: Situation) -> None:
 
 
 def test_defect_in_a_cdn_is_a_warning() -> None:
-    """Whatever is raised stays with the cache."""
+    """An unexpected exception of the CDN becomes a warning."""
 
     def work() -> tuple[()]:
         raise KeyError("x")
@@ -69,7 +69,7 @@ def test_defect_in_a_cdn_is_a_warning() -> None:
 
 
 def test_repair_of_the_same_commit_is_another_invalidation(behind_cdn: Situation) -> None:
-    """An intruder's bytes may be cached: their repair is told although the commit was told before."""
+    """An intruder's bytes may be cached: the repair is invalidated, although the commit was invalidated before."""
     behind_cdn.run(ONE, ONE)
     behind_cdn.world.bucket.write(JWKS_KEY, b"intruder", snapshot=None)
     behind_cdn.run()
@@ -80,7 +80,7 @@ def test_repair_of_the_same_commit_is_another_invalidation(behind_cdn: Situation
 
 @pytest.mark.parametrize("foreign", [False, True], ids=["earlier-state", "foreign-bytes"])
 def test_lost_invalidation_is_asked_for_again_until_the_cache_is_fresh(behind_cdn: Situation, foreign: bool) -> None:
-    """A kill between put and invalidation is healed: what is stale is told, always with the same reference."""
+    """After a kill between put and invalidation, the stale paths are invalidated, always with the same reference."""
     behind_cdn.run(ONE, ONE)
     old = behind_cdn.world.bucket.objects[ObjectKey(JWKS_KEY)]
     url = f"{behind_cdn.world.base_url}/{JWKS_KEY}"
@@ -99,7 +99,7 @@ def test_lost_invalidation_is_asked_for_again_until_the_cache_is_fresh(behind_cd
 
 
 def test_bucket_without_distribution_sends_no_invalidation(tmp_path: Path) -> None:
-    """Nothing is told where no distribution is configured."""
+    """Nothing is invalidated if no distribution is configured."""
     situation = Situation(tmp_path)
     report = situation.run(ONE, ONE)
     assert (reported(situation), report.events) == ([], ())
@@ -112,7 +112,7 @@ def test_dry_run_sends_no_invalidation(behind_cdn: Situation) -> None:
 
 
 def test_distributions_are_distinguished() -> None:
-    """One invalidation a distribution and identity, whatever buckets and issuers lie behind it."""
+    """One invalidation per distribution and identity, for any buckets and issuers behind it."""
     changed = (
         ChangedPath(PUBLISH, URL, "1"),
         ChangedPath(replace(PUBLISH, bucket="other"), "https://oidc.example.com/b", "1"),
@@ -144,7 +144,7 @@ def test_reference_follows_from_commit_and_changes() -> None:
 
 
 def test_more_paths_than_cloudfront_takes_are_reported() -> None:
-    """What is over the limit is left to the cache's own age, and said."""
+    """Paths over the limit expire by the cache's own age, and this is reported."""
     world = FakeWorld()
     made = invalidations((ChangedPath(PUBLISH, f"{URL}{n}", "") for n in range(MOST_PATHS + 2)), COMMIT)
     events = send_invalidations(world.ports(), made, workers=2)
@@ -162,5 +162,5 @@ def test_more_paths_than_cloudfront_takes_are_reported() -> None:
     ],
 )
 def test_path_is_that_of_the_public_url(url: str, path: str) -> None:
-    """Viewers' paths are told, with what RFC 1738 calls unsafe escaped."""
+    """The viewers' paths are invalidated; characters that RFC 1738 calls unsafe are escaped."""
     assert path_of(url) == path

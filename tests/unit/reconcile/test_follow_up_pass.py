@@ -1,4 +1,4 @@
-"""A pass at once after one whose puts were overtaken: a slow mirror must not undo what somebody else decided."""
+"""A second pass follows at once when puts were overtaken: a slow mirror must not undo another's decisions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_revocation_during_a_slow_put_is_not_undone(shared: Situation) -> None:
 
 
 def test_reports_of_both_passes_are_one(shared: Situation) -> None:
-    """What the first one put and changed is told too."""
+    """The puts and changes of the first pass are reported too."""
     shared.run(ONE, ONE)
     while_putting(shared, revoked_by(shared, first_key(shared)))
     report = shared.run(BOTH, BOTH)
@@ -65,7 +65,7 @@ def test_reports_of_both_passes_are_one(shared: Situation) -> None:
 
 
 def test_branch_that_moves_each_time_is_followed_a_few_times(shared: Situation) -> None:
-    """Then the next pass goes on: a pass ends, whatever others do."""
+    """The next pass continues: a pass ends, even if others keep writing."""
     shared.run(ONE, ONE)
     asked = len(shared.world.source.asked)
     history = shared.world.history
@@ -76,7 +76,7 @@ def test_branch_that_moves_each_time_is_followed_a_few_times(shared: Situation) 
 
     shared.world.history = Restless(commits=history.commits, remote=history.remote, head=history.head)
     shared.world.history.tracking = history.tracking
-    # Each pass must add a key again: somebody takes the JWKS away in between.
+    # Each pass must add a key again: another writer deletes the JWKS in between.
     bucket = shared.world.bucket
     shared.world.history.at_the_end = bucket.objects.clear
     shared.run(BOTH, BOTH)
@@ -121,7 +121,7 @@ def test_pass_that_puts_nothing_sends_no_request(shared: Situation) -> None:
 
 
 def test_mirror_alone_sends_no_request(tmp_path: Path) -> None:
-    """Without a remote there is nobody who could have moved it."""
+    """Without a remote no other mirror can have moved it."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)
     assert here.run(BOTH, BOTH).exit_status is ExitStatus.CURRENT

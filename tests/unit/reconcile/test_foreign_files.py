@@ -1,4 +1,4 @@
-"""Files of another user in the state directory, as a pass by root leaves them: told until what is meant is public."""
+"""A pass by root leaves its files in the state directory: reported until the desired state is public."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

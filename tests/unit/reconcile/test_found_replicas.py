@@ -67,7 +67,7 @@ def test_fewer_answers_end_no_retirement(here: Situation, answers: tuple[Answer 
 
 
 def test_more_replicas_than_expected_must_all_answer(here: Situation) -> None:
-    """A third replica that is found counts: the key that it alone shows stays."""
+    """A discovered third replica counts: a key that only this replica shows stays."""
     report = here.run(found(LAST, 1), found(LAST, 2), found(BOTH, 3))
     assert statuses_of(report) == [Status.PUBLISHED] * 3
 

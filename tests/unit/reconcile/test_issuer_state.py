@@ -36,7 +36,7 @@ def test_new_key_that_the_remote_did_not_take_waits_for_push(tmp_path: Path) -> 
 
 
 def test_issuer_without_a_change_stays_current_when_the_push_is_refused(tmp_path: Path) -> None:
-    """What is public is what should be; the pass fails for its push alone."""
+    """The public documents are the desired ones; the pass fails only because of its push."""
     one = with_remote(tmp_path)
     one.run(ONE, ONE)
     assert one.world.history.remote is not None
@@ -57,7 +57,7 @@ def test_commit_that_failed_makes_the_issuer_failed(here: Situation) -> None:
 
 
 def test_repository_that_cannot_be_read_fails_every_issuer(here: Situation) -> None:
-    """Nothing is known of what should be public, so nobody is current."""
+    """The desired state is unknown, so no issuer is current."""
     here.run(ONE, ONE)
     here.world.history.broken = True
     report = here.run(ONE, ONE)
@@ -67,7 +67,7 @@ def test_repository_that_cannot_be_read_fails_every_issuer(here: Situation) -> N
 
 
 def test_rotation_is_a_flag_and_not_a_state(here: Situation) -> None:
-    """Nobody who alerts on the state is paged by a rotation."""
+    """A rotation triggers no alert on the state."""
     assert not here.run(ONE, ONE).issuers[0].rotating
     here.run(ONE, BOTH)
     report = here.run(ONE, BOTH)
@@ -78,7 +78,7 @@ def test_rotation_is_a_flag_and_not_a_state(here: Situation) -> None:
 
 
 def test_replica_that_refuses_what_another_took_is_degraded(here: Situation) -> None:
-    """A restarting apiserver answers 403 for a moment; the credential is right, and everything goes on."""
+    """A restarting apiserver answers 403 for a moment; the credential is right, and the pass continues."""
     here.run(ONE, ONE)
     report = here.run(ONE, silent(code="forbidden"))
     assert (report.issuers[0].state, report.exit_status) == (State.DEGRADED, ExitStatus.CURRENT)
@@ -96,7 +96,7 @@ def test_replicas_that_are_not_found_are_degraded(tmp_path: Path) -> None:
 
 
 def test_dry_run_reports_no_transition_as_done(here: Situation) -> None:
-    """Nobody published the key: it stands among the changes, and no event says that it is public."""
+    """The key is not published yet: it is among the changes, and no event reports it as public."""
     report = here.plan(ONE, ONE)
     assert [str(change.status) for change in report.issuers[0].changes] == ["published"]
     assert [event.name for event in report.issuers[0].events if event.name.startswith("key.")] == []
@@ -105,7 +105,7 @@ def test_dry_run_reports_no_transition_as_done(here: Situation) -> None:
 
 
 def test_former_issuer_that_gets_no_keys_need_not_be_public(here: Situation) -> None:
-    """A state that nobody can change is no trouble."""
+    """A state that no one can change is no problem."""
     report = here.run(ONE, ONE).issuers[0]
     assert replace(report, objects=(), records=()).state is State.UNPUBLISHED
     assert replace(report, objects=(), records=(), changes=(), must_be_public=False).state is State.CURRENT
@@ -128,7 +128,7 @@ def test_safe_to_sign_never_moves_because_of_another_key(here: Situation) -> Non
 
 
 def test_empty_disk_knows_that_a_key_was_public_before_another_changed_the_document(tmp_path: Path) -> None:
-    """A pod of a CronJob: the ledger tells since when the old key is public; of the new one the object's date does."""
+    """A pod of a CronJob: the ledger dates the old key's publication; the object's date is that of the new key."""
     one = with_remote(tmp_path)
     one.run(ONE, ONE)
     one.now += timedelta(hours=5)
@@ -171,7 +171,7 @@ def test_empty_disk_takes_the_date_of_the_object_where_no_other_key_changed_it(t
 def test_ledger_shows_that_another_key_changed_the_document(
     here: Situation, other: dict[str, Any], expected: bool
 ) -> None:
-    """Only a change that certainly came later shows that the document stood before with this key."""
+    """Only a change that certainly came later proves that the earlier document had this key."""
     (record,) = here.run(ONE, ONE).issuers[0].records
     another = replace(record, key=KeyName(Kid("another"), "RS256", Thumbprint("x" * 43)), **other)
     known = safe_before(record, {}, (record, another))

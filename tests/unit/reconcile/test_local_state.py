@@ -1,6 +1,6 @@
-"""What a mirror remembers beside git, in `local-state.json`: it comes back, and damage costs care, never a pass.
+"""`local-state.json`, a mirror's memory outside git: it loads again, and damage never makes a pass fail.
 
-When headers and public URLs are looked at: remembered successes, and nothing else, put it off.
+When headers and public URLs are read: only remembered successes delay it.
 """
 
 import json
@@ -73,7 +73,7 @@ def written(folder: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize("state", [LocalState(), FULL, LocalState(has_pushed=True)], ids=["empty", "full", "pushed"])
 def test_state_comes_back(tmp_path: Path, state: LocalState) -> None:
-    """What is saved is loaded."""
+    """The saved state loads unchanged."""
     save(tmp_path, state)
     assert load_local_state(tmp_path) == state
 
@@ -93,7 +93,7 @@ def test_same_state_does_not_touch_the_file(tmp_path: Path) -> None:
 
 
 def test_same_state_has_the_same_bytes(tmp_path: Path) -> None:
-    """Whatever the order in which it was learnt."""
+    """The result does not depend on the order of the updates."""
     save(tmp_path, FULL)
     first = (tmp_path / LOCAL_STATE_FILE_NAME).read_bytes()
     (tmp_path / LOCAL_STATE_FILE_NAME).unlink()
@@ -102,7 +102,7 @@ def test_same_state_has_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_moments_of_other_time_zones_are_read_as_utc(tmp_path: Path) -> None:
-    """A hand that restores a file may write any."""
+    """A manual restore of the file can write any value."""
     zone = timezone(timedelta(hours=5))
     save(tmp_path, LocalState({ISSUER: LocalIssuerState(tolerated_since=MOMENT.astimezone(zone))}))
     found = load_local_state(tmp_path).of(ISSUER).tolerated_since
@@ -148,7 +148,7 @@ def test_file_of_another_version_counts_as_empty_and_is_reported(tmp_path: Path,
 
 
 def test_pass_reports_a_damaged_file_and_replaces_it(tmp_path: Path) -> None:
-    """One warning, no failure; the next pass has nothing to tell."""
+    """One warning, no failure; the next pass reports nothing."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)
     (tmp_path / LOCAL_STATE_FILE_NAME).write_text("{}")
@@ -172,7 +172,7 @@ def test_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
 
 
 def test_state_directory_that_is_gone_is_an_error(tmp_path: Path) -> None:
-    """The caller learns of it; a pass tells and goes on."""
+    """The caller gets the error; a pass reports it and continues."""
     with pytest.raises(HistoryError):
         save(tmp_path / "gone", FULL)
 
@@ -248,7 +248,7 @@ def test_unknown_issuer_has_nothing(tmp_path: Path) -> None:
 
 
 def test_adopted_documents_are_known_by_their_bytes(tmp_path: Path) -> None:
-    """Another adoption replaces what was adopted; the rest of the issuer stays."""
+    """Another adoption replaces the adopted state; the rest of the issuer stays."""
     save(tmp_path, FULL)
     record_adopted(tmp_path, {ISSUER: [b"new"], OTHER: [b"x", b"y"]})
     found = load_local_state(tmp_path)
@@ -317,7 +317,7 @@ def test_empty_disk_drops_no_held_key(tmp_path: Path) -> None:
 
 
 def left_alone(tmp_path: Path) -> Situation:
-    """The remote is away, and the JWKS names a snapshot that nobody here has: it may be another mirror's."""
+    """The remote is unreachable, and the JWKS names an unknown snapshot: it may be another mirror's."""
     here = with_remote(tmp_path)
     here.run(BOTH, BOTH)
     assert here.world.history.remote is not None
@@ -423,7 +423,7 @@ def test_unwritable_directory_is_reported(tmp_path: Path) -> None:
 
 
 def test_other_bodies_are_due() -> None:
-    """What was put by a pass that was killed before its look is looked at by the next one."""
+    """If a pass was killed between put and read-back, the next pass reads the objects back."""
     assert STAMPED.is_due(AUDITED_ISSUER, PUBLISH, (b"jwks", b"new"), LEDGER, MOMENT)
 
 
@@ -440,7 +440,7 @@ def test_new_revocation_is_due() -> None:
 
 
 def test_stamp_without_a_time_zone_is_taken_as_one(tmp_path: Path) -> None:
-    """A file that somebody edited never makes a pass fail."""
+    """A manually edited file never makes a pass fail."""
     text = '{"issuers": {"https://issuer.example.com": {"at": "2026-11-23T08:00:00", "what": "x"}}}'
     (tmp_path / VERIFIED_FILE_NAME).write_text(text)
     assert load_verified(tmp_path).stamps[AUDITED_ISSUER].at.tzinfo is not None

@@ -35,7 +35,7 @@ def names(found: LastPass) -> list[tuple[str, int]]:
 
 
 def test_drift_is_remembered_for_seven_days(tmp_path: Path) -> None:
-    """The passes after it find everything current, and `status` tells it all the same, until a week is over."""
+    """The next passes find everything current, but `status` still reports the event for a week."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)
     here.world.bucket.write(JWKS_KEY, b"evil")
@@ -52,7 +52,7 @@ def test_drift_is_remembered_for_seven_days(tmp_path: Path) -> None:
 
 
 def test_event_that_goes_on_is_one_and_one_that_returns_is_another() -> None:
-    """A ledger that nobody signs is told in every pass: that is one event with a beginning and an end."""
+    """An unsigned ledger is reported in every pass: that is one event with a beginning and an end."""
     first = remember_pass(remember_pass(None, drifted(0)), drifted(1))
     assert names(first) == [(DRIFT.sentence, 0)]
     assert first.events[0].until == MOMENT + DAY
@@ -61,7 +61,7 @@ def test_event_that_goes_on_is_one_and_one_that_returns_is_another() -> None:
 
 
 def test_event_goes_on_over_a_pass_that_was_broken_off() -> None:
-    """That pass adds what it saw, and nothing else."""
+    """That pass adds only what it saw."""
     first = remember_pass(None, drifted(0))
     stopped = remember_events(first, replace(drifted(1), failures=(Reason("push.failed", "Broken off.", ""),)))
     assert stopped == replace(first, events=stopped.events)
@@ -71,14 +71,14 @@ def test_event_goes_on_over_a_pass_that_was_broken_off() -> None:
 
 
 def test_number_of_events_is_bounded() -> None:
-    """Whoever writes to the bucket could make any number: the newest stay."""
+    """A writer of the bucket can cause any number of events: only the newest are kept."""
     events = tuple(replace(DRIFT, sentence=str(number)) for number in range(MOST_KEPT_EVENTS + 10))
     found = remember_pass(None, report(issuer("a", events=events)))
     assert [past.event.sentence for past in found.events] == [str(number + 10) for number in range(MOST_KEPT_EVENTS)]
 
 
 def test_issuers_of_other_passes_are_kept_and_those_that_left_are_forgotten() -> None:
-    """An operator's command makes a pass for one issuer alone."""
+    """An operator's command runs a pass for a single issuer."""
     both = remember_pass(None, report(issuer("a"), issuer("b", held=(Reason("key.held", "Held.", ""),))))
     a, b = list(both.issuers)
     only = remember_pass(both, report(issuer("a"), now=MOMENT + DAY), left_alone=[b])
@@ -87,7 +87,7 @@ def test_issuers_of_other_passes_are_kept_and_those_that_left_are_forgotten() ->
 
 
 def test_pass_that_came_to_no_issuer_fails_all() -> None:
-    """What was current before is not known to be current now."""
+    """An issuer that was current before may not be current now."""
     found = remember_pass(
         remember_pass(None, report(issuer("a"))), report(failures=(Reason("pass.failed", "No.", ""),))
     )

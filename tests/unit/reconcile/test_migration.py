@@ -23,7 +23,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def here(tmp_path: Path) -> Situation:
-    """A cluster whose issuer was OLD until now; the mirror has published it."""
+    """A cluster that had the issuer OLD until now; the mirror has published it."""
     made = Situation(tmp_path, issuer=OLD)
     before = tuple(
         replace(a, discovery=a.discovery.replace(b"cluster/identifier", b"old")) for a in (answer(ONE), answer(ONE))
@@ -73,7 +73,7 @@ def test_unpublished_former_issuer_does_not_wait(here: Situation) -> None:
 
 
 def test_removal_goes_on_under_a_former_issuer(here: Situation) -> None:
-    """After its last day a key that is gone everywhere still leaves it."""
+    """After its last day, a key that is missing everywhere still leaves the former issuer."""
     here.run(BOTH, BOTH)
     here.now = MOMENT + timedelta(days=10)
     here.run(ONE, ONE)
@@ -95,7 +95,7 @@ def test_revocation_reaches_the_former_issuer(here: Situation) -> None:
 
 
 def test_without_the_entry_the_objects_stay(here: Situation) -> None:
-    """The mirror never deletes: an issuer that is no longer configured keeps what is public."""
+    """The mirror never deletes: an issuer that is no longer configured keeps its public documents."""
     here.run(BOTH, BOTH)
     before = here.public(OLD_JWKS)
     here.former = ()

@@ -1,4 +1,4 @@
-"""Certificates of apiservers that end soon are told in time, in every pass, and change nothing."""
+"""Apiserver certificates that expire soon are reported in time, in every pass, and change nothing."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -62,7 +62,7 @@ def test_pass_over_a_part_knows_the_whole_configuration(tmp_path: Path) -> None:
 
 
 def test_pass_warns_of_circular_credentials(tmp_path: Path) -> None:
-    """The pass says so, with the remedy, and does not fail; a dry run says so too."""
+    """The pass reports it, with the remedy, and does not fail; a dry run reports it too."""
     situation = Situation(tmp_path)
     situation.world.own_token = WebIdentityToken(FILE, ISSUER)
     for report in (situation.plan(ONE, ONE), situation.run(ONE, ONE)):
@@ -97,7 +97,7 @@ def test_certificate_that_ends_within_two_weeks_is_reported(
 
 
 def test_rejected_apiserver_is_reported_too(tmp_path: Path) -> None:
-    """A refused answer says no less about the certificate, and one told twice is told once."""
+    """A rejected answer still reports the certificate, and a certificate that two answers show is reported once."""
     here = Situation(tmp_path)
     refused = replace(silent(code="forbidden"), certificate_expires_at=MOMENT + DAY)
     report = here.run(answer(BOTH), refused, refused)
@@ -107,7 +107,7 @@ def test_rejected_apiserver_is_reported_too(tmp_path: Path) -> None:
 
 
 def test_former_issuer_does_not_repeat_it(tmp_path: Path) -> None:
-    """The same apiservers stand behind a former issuer: the event is told at the issuer alone."""
+    """A former issuer has the same apiservers: the event is reported only at the issuer."""
     here = Situation(tmp_path, former=(FormerIssuerSettings(IssuerUrl(f"{BASE_URL}/old"), date(2027, 1, 31)),))
     report = here.run(replace(answer(ONE), certificate_expires_at=MOMENT + DAY), answer(ONE))
     assert [[event.name for event in each.events].count(NAME) for each in report.issuers] == [1, 0]

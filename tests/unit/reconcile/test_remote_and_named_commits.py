@@ -42,7 +42,7 @@ def test_remote_with_objects_that_git_refuses_fails_and_stops_no_addition(shared
 
 
 def test_remote_with_commits_of_a_wrong_form_is_a_warning(shared: Situation) -> None:
-    """0: they are kept, told once, and stop nothing."""
+    """0: they are kept, reported once, and stop nothing."""
     shared.run(ONE, ONE)
     remote_of(shared).faults = "warning: object 1234: zeroPaddedDate"
     report = shared.run(BOTH, BOTH)
@@ -52,7 +52,7 @@ def test_remote_with_commits_of_a_wrong_form_is_a_warning(shared: Situation) -> 
 
 
 def test_empty_disk_with_a_damaged_remote_decides_nothing(shared: Situation) -> None:
-    """A pod cannot know what was revoked: 1, nothing is put."""
+    """A pod cannot know which keys were revoked: 1, nothing is put."""
     shared.run(ONE, ONE)
     remote_of(shared).damaged = True
     puts = shared.world.bucket.count("put")
@@ -63,7 +63,7 @@ def test_empty_disk_with_a_damaged_remote_decides_nothing(shared: Situation) -> 
 
 @pytest.mark.parametrize("signs", [True, False], ids=["signed", "trusted"])
 def test_branch_that_was_set_back_is_merged_with_ours(shared: Situation, signs: bool) -> None:
-    """`history.rewritten`, and the newer state stands on the remote again."""
+    """`history.rewritten` is reported, and the newer state is on the remote again."""
     shared.world.ledger_trust = ledger_trust() if signs else None
     shared.run(ONE, ONE)
     old = shared.world.history.head
@@ -80,7 +80,7 @@ def test_branch_that_was_set_back_is_merged_with_ours(shared: Situation, signs: 
 
 
 def set_back(shared: Situation) -> None:
-    """A key was revoked and is not public; then somebody moves the branch to where it still was public."""
+    """A key was revoked and is not public; then the branch is moved to a commit where it was still public."""
     shared.run(BOTH, BOTH)
     before = shared.world.history.head
     first = shared.run().issuers[0].records[0].key.thumbprint
@@ -105,7 +105,7 @@ def test_pod_learns_of_revocations_from_the_commit_that_the_objects_name(shared:
 
 
 def test_commit_that_the_server_lost_is_reported_and_passes_continue(shared: Situation) -> None:
-    """`snapshot.unknown`: what remains for who can push and write the bucket stands in SECURITY.md."""
+    """`snapshot.unknown`: SECURITY.md describes what an attacker who can push and write the bucket can still do."""
     set_back(shared)
     remote_of(shared).forgets = True
     report = shared.beside().run(BOTH, BOTH)
@@ -126,7 +126,7 @@ def test_empty_disk_decides_nothing_while_the_objects_are_unreadable(shared: Sit
 
 
 def test_object_that_cannot_be_looked_at_keeps_no_kept_disk_from_a_revocation(shared: Situation) -> None:
-    """A kept disk knows what it decided itself: what `keys.revoked` names leaves the public set at once."""
+    """A persistent disk has its own decisions: keys in `keys.revoked` leave the public set at once."""
     report = shared.run(BOTH, BOTH)
     gone = report.issuers[0].records[0].key
     shared.world.bucket.fails["head"] = BucketError("No.", code="AccessDenied")

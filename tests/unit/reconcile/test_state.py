@@ -1,8 +1,8 @@
-"""By what ledgers are believed: which mode it is, what is remembered, and when signing may begin on trust.
+"""Which ledgers are trusted: the mode, the remembered decisions, and when signing may begin on trust.
 
-Which of the keys that apiservers show are new, and so compared with those of the whole fleet.
+Which keys of the apiservers are new, and so compared with those of the whole fleet.
 
-`check --fleet` works without gmpy2, and says so where that takes long.
+`check --fleet` works without gmpy2, and reports when that takes long.
 """
 
 from collections.abc import Callable, Iterable
@@ -95,7 +95,7 @@ def test_trusted_remote_is_said_in_the_words_of_the_contract(tmp_path: Path) -> 
 def test_decided_ledgers_count_under_their_repositorys_name_alone(
     tmp_path: Path, keys: LedgerTrust | None, repository: str, is_known: bool
 ) -> None:
-    """A repository made anew has another name: what was decided in the old one proves nothing there."""
+    """A new repository has another name: decisions in the old one prove nothing there."""
     local = LocalState({ISSUER: LocalIssuerState(decided=DECIDED)}, repository=repository)
     trust = trust_of(Situation(tmp_path).settings(), FakeHistory(), local, keys)
     assert trust.decided == ({ISSUER: DECIDED} if is_known else {})
@@ -141,7 +141,7 @@ def head_of(history: FakeHistory, *paths: str) -> CommitId:
 def test_one_pass_trusts_what_it_signs_first(
     tmp_path: Path, *, local: list[str] | None, remote: list[str] | None, trusted: str, is_former: bool, is_first: bool
 ) -> None:
-    """Only where this machine trusted this very repository until now, and nobody has signed anything in it."""
+    """Only if this machine trusted this same repository until now, and it has no signatures."""
     history = FakeHistory(remote=FakeRemote())
     history.head = None if local is None else head_of(history, *local)
     history.tracking = None if remote is None else head_of(history, *remote)
@@ -169,7 +169,7 @@ def test_first_pass_with_a_key_signs_what_it_trusted(shared: Situation) -> None:
 
 
 def test_first_pass_with_a_key_after_an_upgrade_signs_too(shared: Situation) -> None:
-    """`notebook.json` stands there: the earlier program trusted the repository."""
+    """`notebook.json` exists: the earlier program trusted the repository."""
     shared.run(ONE, ONE)
     (shared.state_dir / LOCAL_STATE_FILE_NAME).unlink()
     (shared.state_dir / FORMER_FILE_NAME).write_text('{"sources": {}}')
@@ -181,7 +181,7 @@ def test_first_pass_with_a_key_after_an_upgrade_signs_too(shared: Situation) -> 
 
 @pytest.mark.parametrize("is_kept", [True, False], ids=["disk-without-its-state", "empty-disk"])
 def test_mirror_with_a_new_key_waits_for_one_that_knows(shared: Situation, is_kept: bool) -> None:
-    """Nobody here trusted this repository: nothing unsigned is believed, nothing is decided, and it is told how on."""
+    """This machine never trusted the repository: it trusts no unsigned ledger, decides nothing, and gives a remedy."""
     shared.run(ONE, ONE)
     head, public = shared.world.history.head, shared.public()
     (shared.state_dir / LOCAL_STATE_FILE_NAME).unlink()
@@ -195,7 +195,7 @@ def test_mirror_with_a_new_key_waits_for_one_that_knows(shared: Situation, is_ke
 
 
 def test_decided_ledger_of_our_own_head_is_accepted_without_a_signature(shared: Situation) -> None:
-    """Another mirror signed first: what this disk decided on stands, and is merged with what the other signed."""
+    """Another mirror signed first: this disk's decisions stay, and are merged with the other's signed ledger."""
     shared.run(ONE, ONE)
     update(shared.state_dir, lambda state: replace(state, trusted_head="ab" * 20))
     shared.world.ledger_trust = KEYS
@@ -204,7 +204,7 @@ def test_decided_ledger_of_our_own_head_is_accepted_without_a_signature(shared: 
 
 
 def test_repository_in_which_signatures_were_met_is_trusted_no_more(shared: Situation) -> None:
-    """Whoever removes the signatures afterwards, and however the key comes later: no pass signs what it finds."""
+    """After the signatures are removed, no pass signs the ledgers that it finds, even if the key is added later."""
     shared.run(ONE, ONE)
     head = shared.world.history.head
     signed = signed_copy(shared)
@@ -227,7 +227,7 @@ def signed_copy(here: Situation) -> CommitId:
 
 
 def test_mirror_without_a_key_stops_where_others_sign(shared: Situation) -> None:
-    """Exit 2 before anything is done; what is public stays."""
+    """Exit 2 before anything is done; the public documents stay."""
     shared.world.ledger_trust = KEYS
     shared.run(ONE, ONE)
     other = shared.beside()
@@ -261,7 +261,7 @@ def memory(*records: KeyRecord) -> HistoryState:
 
 
 def believed(known: HistoryState) -> tuple[ValidatedAnswers, bool]:
-    """What is believed of the one captured answer, and whether its key was compared with those of other issuers."""
+    """The accepted part of the one captured answer, and whether its key was compared with those of other issuers."""
     asked = []
 
     def left_out() -> Iterable[Key]:
@@ -311,7 +311,7 @@ def shown() -> Key:
 def test_key_is_compared_when_it_comes_and_when_it_returns(
     status: Status | None, is_new: bool, is_recorded: bool
 ) -> None:
-    """A dropped key is gone from the comparison, so it is new again; a revoked one that is shown costs nothing."""
+    """A dropped key leaves the comparison, so it is new again; a revoked key that is shown costs nothing."""
     revocation = Revocation(NOW, "stolen") if status is Status.REVOKED else None
     held = "policy" if status is Status.HELD else None
     records = () if status is None else (KeyRecord(shown(), status, 1, NOW, held_because=held, revocation=revocation),)

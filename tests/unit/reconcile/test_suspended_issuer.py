@@ -1,4 +1,4 @@
-"""`suspend: true`: the issuer is asked and reported as always, and nothing of it changes but what is revoked."""
+"""`suspend: true`: the issuer is read and reported as usual, and only revocations are applied."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -29,7 +29,7 @@ def sentence(report: Report) -> str:
 
 
 def test_new_key_waits_and_is_named(suspended: Situation) -> None:
-    """Neither a commit nor a put; the report says what waits, and it comes when `suspend` is gone."""
+    """Neither a commit nor a put; the report lists the pending changes, and they follow when `suspend` is removed."""
     head, puts = suspended.world.history.head, suspended.world.bucket.count("put")
     report = suspended.run(BOTH, BOTH, after=DAY)
     assert (suspended.world.history.head, suspended.world.bucket.count("put")) == (head, puts)
@@ -43,7 +43,7 @@ def test_new_key_waits_and_is_named(suspended: Situation) -> None:
 
 
 def test_nothing_waits_is_said_too(suspended: Situation) -> None:
-    """Whoever forgot it sees it in every pass."""
+    """Every pass reports that the issuer is suspended."""
     report = suspended.run(ONE, ONE)
     assert sentence(report).endswith("but revocations. Remove `suspend` to go on.")
     assert report.issuers[0].state is State.DEGRADED
@@ -133,7 +133,7 @@ def test_wrong_headers_are_reported_and_not_repaired(suspended: Situation) -> No
 
 
 def test_issuer_that_is_suspended_from_the_beginning_publishes_nothing(tmp_path: Path) -> None:
-    """And does not fail for it, whatever somebody else has put there."""
+    """The pass does not fail because of it, for any object that another writer put there."""
     here = Situation(tmp_path, suspend=True)
     here.world.bucket.write(JWKS_KEY, b"of somebody else")
     report = here.run(ONE, ONE)
@@ -144,6 +144,6 @@ def test_issuer_that_is_suspended_from_the_beginning_publishes_nothing(tmp_path:
 
 
 def test_apiservers_that_do_not_answer_are_still_a_failure(suspended: Situation) -> None:
-    """What is wrong is reported as always."""
+    """Faults are reported as usual."""
     report = suspended.run(silent(), silent("https://10.0.0.11:6443"))
     assert report.exit_status is ExitStatus.FAILED

@@ -1,4 +1,4 @@
-"""What somebody else does to a published object: repaired in one pass with the event; the next pass does nothing."""
+"""Another writer's change to a published object: one pass repairs and reports it; the next pass does nothing."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +22,7 @@ Tamper = Callable[[FakeBucket], None]
 
 
 def beside(*altering: str, **fields: Any) -> Tamper:
-    """The same bytes, with other headers; as S3 has it, `LastModified` alone tells in a listing."""
+    """The same bytes, with other headers; in an S3 listing only `LastModified` shows it."""
 
     def tamper(bucket: FakeBucket) -> None:
         there = bucket.objects[KEY]
@@ -66,7 +66,7 @@ def names(report: Report) -> list[str]:
 
 @pytest.mark.parametrize("tamper", TABLE.values(), ids=TABLE.keys())
 def test_tampering_is_repaired_in_one_pass(tmp_path: Path, tamper: Tamper) -> None:
-    """Whatever changes what clients get is drift: an event, the repair, exit status 0, and then nothing more."""
+    """Any change of what clients get is drift: an event, the repair, exit status 0, and then nothing more."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)
     meant = here.world.bucket.objects[KEY]
@@ -84,7 +84,7 @@ def test_tampering_is_repaired_in_one_pass(tmp_path: Path, tamper: Tamper) -> No
 
 
 def test_store_that_drops_cache_control_is_noticed_once(tmp_path: Path) -> None:
-    """Told once, kept in the state directory, and never fought: no put but the first two, and no failure."""
+    """The fault is reported once and kept in the state directory: no put after the first two, and no failure."""
     here = Situation(tmp_path)
     here.world.bucket.drops_cache_control = True
     first = here.run(ONE, ONE)
@@ -97,7 +97,7 @@ def test_store_that_drops_cache_control_is_noticed_once(tmp_path: Path) -> None:
 
 
 def test_changed_cache_control_is_repaired_although_the_store_drops_ours(tmp_path: Path) -> None:
-    """A header that is not kept is missing; another value there is somebody's."""
+    """A header that the store does not keep is missing; another value was set by another writer."""
     here = Situation(tmp_path)
     here.world.bucket.drops_cache_control = True
     here.run(ONE, ONE)
@@ -106,7 +106,7 @@ def test_changed_cache_control_is_repaired_although_the_store_drops_ours(tmp_pat
 
 
 def test_pass_after_a_put_looks_at_no_header(here: Situation) -> None:
-    """What was read back is known: the listing shows nothing newer, and one listing is enough."""
+    """After a read-back the listing shows nothing newer, so one listing is enough."""
     here.run(ONE, ONE)
     bucket = here.world.bucket
     before = bucket.count("head"), bucket.count("get")
@@ -115,7 +115,7 @@ def test_pass_after_a_put_looks_at_no_header(here: Situation) -> None:
 
 
 def test_put_that_was_not_read_back_is_looked_at_once(here: Situation) -> None:
-    """Without the public URL nobody knows when the store wrote it: the next pass asks, then none until the audit."""
+    """Without the public URL the write date is unknown: the next pass reads it, then no pass does until the audit."""
     here.show(ONE, ONE)
     settings = here.settings()
     publish = here.world.publish(readback=ReadbackSettings(enabled=False))

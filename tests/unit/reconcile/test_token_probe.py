@@ -1,4 +1,4 @@
-"""The probe in whole passes: what is told, what it costs, and the exit status."""
+"""The probe in whole passes: its reports, its cost, and the exit status."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -67,7 +67,7 @@ def cluster(tmp_path: Path) -> Cluster:
 
 
 def names(report: Report) -> list[str]:
-    """The events that the probe tells."""
+    """The events that the probe reports."""
     (first, *others) = report.issuers
     return [e.name for each in (first, *others) for e in each.events if e.name.startswith(("probe.", "signing_key."))]
 
@@ -95,7 +95,7 @@ def test_unchanged_pass_between_audits_asks_for_nothing_more(cluster: Cluster) -
 
 
 def test_signing_key_that_no_apiserver_shows_fails_the_pass(cluster: Cluster) -> None:
-    """The apiserver signs with a key that it does not publish: error, exit 1, told once with the remedy.
+    """The apiserver signs with a key that it does not publish: error, exit 1, reported once with the remedy.
 
     See facts.md#9.
     """
@@ -137,7 +137,7 @@ def test_held_signing_key_is_held(cluster: Cluster) -> None:
 
 
 def test_revoked_signing_key_is_reported_and_is_no_failure(cluster: Cluster) -> None:
-    """The operator wanted it; it is told until the cluster signs with another key."""
+    """The operator decided this; it is reported until the cluster signs with another key."""
     cluster.show_keys(OLD.key, NEW.key)
     cluster.once()
     cluster.policy = KeyPolicy(revoked=frozenset({OLD.key.thumbprint}))
@@ -148,7 +148,7 @@ def test_revoked_signing_key_is_reported_and_is_no_failure(cluster: Cluster) -> 
 
 
 def test_signing_key_of_before_stays_public_when_a_put_fails(cluster: Cluster) -> None:
-    """The set without the new key stands there still, and the cluster signs with the old one."""
+    """The set without the new key is still public, and the cluster signs with the old key."""
     cluster.once()
     cluster.show_keys(OLD.key, NEW.key)
     cluster.world.bucket.fails["put"] = BucketError("No.", code="AccessDenied")
@@ -181,7 +181,7 @@ def test_public_read_back_counts_if_it_was_made(cluster: Cluster) -> None:
 
 
 def test_public_url_that_shows_nonsense_has_no_keys(cluster: Cluster) -> None:
-    """What nobody can read verifies nothing."""
+    """A document without public read access cannot verify a token."""
     cluster.once()
     cluster.now += timedelta(hours=2)
     cluster.sign(OLD)
@@ -192,7 +192,7 @@ def test_public_url_that_shows_nonsense_has_no_keys(cluster: Cluster) -> None:
 
 
 def test_public_url_that_cannot_be_read_is_no_news_of_the_key(cluster: Cluster) -> None:
-    """Not hearing is not hearing "gone": the failed read-back is told, the snapshot counts."""
+    """A failed read-back is reported and removes no key: the snapshot counts."""
     cluster.once()
     cluster.now += timedelta(hours=2)
     cluster.sign(OLD)
@@ -223,7 +223,7 @@ def test_probe_that_cannot_be_used_is_a_warning(cluster: Cluster, body: bytes | 
 
 
 def test_own_token_serves_as_a_probe(cluster: Cluster) -> None:
-    """Without `probe_token_file` the mirror's own ServiceAccount token tells the same: one key signs all."""
+    """Without `probe_token_file` the mirror's own ServiceAccount token gives the same result: one key signs all."""
     cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
     assert names(cluster.once()) == []
     cluster.sign(NEW)
@@ -302,7 +302,7 @@ def test_own_token_of_a_former_issuer_is_one_warning(cluster: Cluster) -> None:
 
 
 def test_first_cause_of_a_401_is_the_key_that_ends(cluster: Cluster) -> None:
-    """The old key is gone from the apiservers: they refuse the token, so the key cannot even retire."""
+    """The apiservers no longer have the old key: they reject the token, so the key cannot even retire."""
     cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
     cluster.once()
     cluster.now += timedelta(minutes=1)
@@ -366,7 +366,7 @@ def test_401_without_a_sign_of_the_cause_keeps_its_reason(cluster: Cluster, body
 
 
 def test_defect_of_the_own_token_check_fails_no_pass(cluster: Cluster) -> None:
-    """Whatever our own code does: a warning that repeats nothing of the token."""
+    """Any exception of our own code becomes a warning that repeats nothing from the token."""
     issuer = replace(cluster.settings().issuers[0], auth=AuthSettings(token_file=cluster.file))
     broken = IssuerPlan(PublishedIssuer(issuer, ISSUER), previous_ledger=Ledger(ISSUER, None))  # type: ignore[arg-type]  # the defect
     events = check_own_token(broken, cluster.now).events
@@ -374,7 +374,7 @@ def test_defect_of_the_own_token_check_fails_no_pass(cluster: Cluster) -> None:
 
 
 def test_token_of_a_former_issuer_is_held_against_its_documents(cluster: Cluster) -> None:
-    """In the middle of a migration: told for the issuer that it is of, and a warning once at most."""
+    """During a migration the event is reported for the token's issuer, and a warning at most once."""
     day = (cluster.now + timedelta(days=30)).date()
     cluster.changes |= {"former_issuers": (FormerIssuerSettings(FORMER, day),)}
     cluster.sign(NEW, iss=FORMER)
@@ -388,7 +388,7 @@ def test_token_of_a_former_issuer_is_held_against_its_documents(cluster: Cluster
 
 
 def test_documents_that_are_not_ours_are_not_judged(cluster: Cluster) -> None:
-    """Before `adopt` nobody knows what is public: the pass is held, and no key is called missing."""
+    """Before `adopt` the public state is unknown: the pass is held, and no key is reported as missing."""
     cluster.world.bucket.write(JWKS_KEY, documents(IssuerUrl(ISSUER), (NEW.key,)).jwks)
     cluster.sign(NEW)
     report = cluster.once()
@@ -406,7 +406,7 @@ def test_pass_that_stops_before_its_puts_judges_what_was_public(cluster: Cluster
 
 
 def test_defect_of_the_probe_fails_no_pass(cluster: Cluster) -> None:
-    """Whatever our own code does: a warning that repeats nothing of the token."""
+    """Any exception of our own code becomes a warning that repeats nothing from the token."""
     issuer = cluster.settings().issuers[0]
     plan = IssuerPlan(PublishedIssuer(issuer, ISSUER))
     naive = attach_probe_token(plan, cluster.now.replace(tzinfo=None))

@@ -46,7 +46,7 @@ def rendered(overlay: str) -> tuple[Object, ...]:
 
 
 def files() -> Iterator[tuple[str, Object]]:
-    """Every Kubernetes object of the tree as it stands in its file, patches and kustomizations left out."""
+    """Every Kubernetes object of the tree as in its file, without patches and kustomizations."""
     for path in sorted(FOLDER.rglob("*.yaml")):
         for number, found in enumerate(yaml.safe_load_all(path.read_text())):
             if "kind" in found and found["kind"] not in ("Kustomization", "Component") and path.name != "sharded.yaml":
@@ -75,14 +75,14 @@ KNOWN = {name: found for name, found in files() if not found["apiVersion"].start
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("name", KNOWN)
 def test_file_fits_the_schema(name: str, version: str) -> None:
-    """No member that Kubernetes does not know, also where there is no kubectl to render an overlay."""
+    """Every member is known to Kubernetes; this also runs without kubectl to render an overlay."""
     kubernetes_validate.validate(KNOWN[name], version, strict=True)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_overlay_fits_the_schema(overlay: str, version: str) -> None:
-    """What kubectl would send is accepted by old and new apiservers."""
+    """Old and new apiservers accept the objects that kubectl would send."""
     for each in rendered(overlay):
         kubernetes_validate.validate(each, version, strict=True)
 
@@ -138,7 +138,7 @@ def test_signing_key_is_a_mounted_secret(overlay: str) -> None:
 
 
 def test_workloads_differ_only_in_how_they_run() -> None:
-    """The CronJob's and the Deployment's pods mount, know and may the same."""
+    """The CronJob's and the Deployment's pods have the same mounts, settings and rights."""
     first, second = pod("cronjob"), pod("deployment")
     for spec in (first, second):
         for name in ("args", "ports", "livenessProbe", "readinessProbe"):
@@ -154,7 +154,7 @@ def words(overlay: str) -> list[str]:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_arguments_are_words_of_the_program(overlay: str) -> None:
-    """The command line knows what the containers are started with."""
+    """The command line accepts the containers' arguments."""
     name, *rest = words(overlay)
     command = cli.get_command(click.Context(cli, **cli.context_settings), name)
     assert command is not None
@@ -169,7 +169,7 @@ def test_cronjob_never_repeats_or_overtakes() -> None:
 
 
 def test_shard_that_fails_ends_no_other() -> None:
-    """Of shards that push at the same time one may lose every race: it is back at the next tick."""
+    """Of shards that push at the same time one may lose every race: it runs again at the next tick."""
     spec = only(rendered("sharded"), "CronJob")["spec"]["jobTemplate"]["spec"]
     assert spec["backoffLimitPerIndex"] == 0
     assert "backoffLimit" not in spec
@@ -184,7 +184,7 @@ def test_shards_are_as_many_as_pods() -> None:
 
 
 def test_role_stands_where_the_endpoint_slices_are() -> None:
-    """The apiservers' EndpointSlices lie in `default`, whatever namespace the mirror runs in."""
+    """The apiservers' EndpointSlices are in `default`, for any namespace of the mirror."""
     for kind in ("Role", "RoleBinding"):
         assert only(rendered("cronjob"), kind)["metadata"]["namespace"] == "default"
 

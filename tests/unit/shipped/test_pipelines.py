@@ -1,4 +1,4 @@
-"""The pipelines for GitHub and GitLab: nothing secret where everybody may come, and words that the program knows."""
+"""The pipelines for GitHub and GitLab: no secrets in public jobs, and only commands that the program accepts."""
 
 import re
 from pathlib import Path
@@ -27,7 +27,7 @@ def commands(name: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_commands_are_words_of_the_program(name: str) -> None:
-    """Whoever copies the file gets no "no such option"."""
+    """A copied file never fails with "no such option"."""
     found = commands(name)
     assert len(found) == 3
     for option, _, word, *rest in found:
@@ -60,7 +60,7 @@ def test_merge_request_on_gitlab_gets_nothing_secret() -> None:
 
 
 def test_pass_waits_for_a_reviewer_and_its_turn() -> None:
-    """A merged change is looked at before it happens, and no two passes run at once."""
+    """A merged change is planned before it is applied, and no two passes run at once."""
     github, gitlab = load("github-actions")["jobs"]["pass"], load("gitlab-ci")["oidc-mirror-pass"]
     assert "oidc-mirror" in github["environment"]
     assert github["concurrency"]["cancel-in-progress"] == "false"
@@ -79,7 +79,7 @@ def test_jobs_on_github_reach_the_git_remote(job: str) -> None:
 
 
 def test_pass_alone_signs() -> None:
-    """The private key is in the pass; the plan verifies with the public halves that lie beside the configuration."""
+    """The pass has the private key; the plan verifies with the public halves next to the configuration."""
     github, gitlab = load("github-actions")["jobs"], load("gitlab-ci")
     assert "OIDC_MIRROR_SIGNING_KEY" in str(github["pass"])
     assert "OIDC_MIRROR_SIGNING_KEY" in gitlab["oidc-mirror-pass"]["variables"]
@@ -99,7 +99,7 @@ def test_containers_on_github_run_as_the_user_that_its_steps_need() -> None:
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_exit_statuses_are_explained(name: str) -> None:
-    """Each status that a job can meet stands in the head of the file."""
+    """The head of the file lists each exit status that a job can get."""
     head = PIPELINES[name].read_text().partition("\nname:")[0].partition("\nstages:")[0]
     for status in ("0 everything", "1 something failed", "2 the configuration", "3 nothing failed"):
         assert status in head.replace("\n#", "")

@@ -1,4 +1,4 @@
-"""The units for systemd, judged by systemd's own tools without a running systemd."""
+"""The units for systemd, checked by systemd's own tools without a running systemd."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def entries(name: str) -> list[str]:
-    """The lines of [Service] that say something."""
+    """The lines of [Service] with content."""
     section = (FOLDER / name).read_text().partition("[Service]\n")[2].partition("\n[")[0]
     return [line for line in section.splitlines() if line and not line.startswith("#")]
 

@@ -80,7 +80,7 @@ def test_release_begins_with_a_version_tag_alone() -> None:
 
 
 def test_release_gives_each_job_only_its_rights() -> None:
-    """What checks may write nothing; what publishes waits for a reviewer and has no stored secret."""
+    """Check jobs may write nothing; publishing jobs wait for a reviewer and have no stored secret."""
     jobs = RELEASE["jobs"]
     signing = {"id-token": "write"}
     assert RELEASE["permissions"] == {}
@@ -127,7 +127,7 @@ def test_actions_are_pinned_by_tag() -> None:
 
 
 def test_manifests_name_the_image_of_this_version() -> None:
-    """Whoever takes the manifests of a release gets the image of that release."""
+    """The manifests of a release use the image of that release."""
     found = {
         (str(path.relative_to(PROJECT)), tag)
         for path in (PROJECT / "config").rglob("*.yaml")
@@ -138,6 +138,6 @@ def test_manifests_name_the_image_of_this_version() -> None:
 
 
 def test_changelog_has_this_version() -> None:
-    """With a part of its own, below the changes that are not released."""
+    """The release has its own section, below the unreleased changes."""
     headings = re.findall(r"^## (\S+)", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[:2] == ["Unreleased", __version__]

@@ -1,4 +1,4 @@
-"""An issuer in one line: the order of lines, and what a line says happens next."""
+"""An issuer in one line: the order of lines, and the next step in each line."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -49,7 +49,7 @@ def ended(state: State, *, rotating: bool = False) -> LastResult:
 
 
 def test_worst_comes_first() -> None:
-    """The order of the states, whatever the configuration's; rotations before the rest of a state, then the name."""
+    """Sorted by state, not by the configuration's order; rotations first within a state, then the name."""
     given = (
         status("b"),
         status("a"),
@@ -62,13 +62,13 @@ def test_worst_comes_first() -> None:
 
 
 def test_states_are_counted_worst_first() -> None:
-    """The summary of all; without an issuer it says so."""
+    """The summary of all issuers; without an issuer it reports that."""
     assert count_states((status("a"), status("b", failures=(BROKEN,)))) == "2 issuers: 1 failed, 1 current"
     assert count_states(()) == "No issuer is configured"
 
 
 def test_keys_that_matter_are_counted() -> None:
-    """Public and pending ones; a key that is gone is none of the line's."""
+    """The line counts public and pending keys; a dropped key is not in it."""
     dropped = PublicKeyStatus(record(KEYS[3], Status.DROPPED))
     assert count_keys(status(keys=(PUBLISHED, NEW, RETIRING, HELD, dropped))) == "2 published, 1 retiring, 1 held"
     assert count_keys(status(keys=(dropped,))) == "-"
@@ -119,7 +119,7 @@ def test_last_change_is_the_newest_date_of_any_key() -> None:
     ],
 )
 def test_next_step_is_the_most_urgent(given: IssuerStatus, line: str | None) -> None:
-    """What failed, what waits for somebody, what the next pass does, the next date; nothing when all is well."""
+    """The failure, the pending approval, the next pass's action, the next date; nothing when healthy."""
     found = next_step(given, MOMENT)
     keys = {"new": NEW, "old": RETIRING, "held": HELD}
     kids = {name: f"{key.record.key.kid[:10]}…" for name, key in keys.items()}

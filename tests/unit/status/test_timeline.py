@@ -1,4 +1,4 @@
-"""The page of keys' lives: what stands where, and that text from outside stays text."""
+"""The page of key histories: the place of each part, and text from outside stays text."""
 
 import base64
 import hashlib
@@ -172,7 +172,7 @@ def test_contents_lead_to_every_issuer() -> None:
 
 
 def test_page_says_who_decided() -> None:
-    """Each step names the author of its commit, and the table that of the last; it says that git proves none."""
+    """Each step names its commit's author, the table that of the last one; a note says that git proves no author."""
     text = Outline(page([(NAME, ISSUER, _with(OLD))], now=NOW)).text
     assert text.count("by <i>ann</i>, commit 000000000000") == 2
     assert "decided by" in text

@@ -1,4 +1,4 @@
-"""Waiting for a key to be safe to sign with: in a world whose time passes only while we sleep."""
+"""Waiting until a key is safe to sign with; in these tests time passes only during a sleep."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -27,7 +27,7 @@ def shown(*keys: Key, since: datetime | None = MOMENT, body: bytes | None = None
 
 @dataclass
 class Public:
-    """What the world sees, as a function of the time; `told` are the lines of the wait."""
+    """The public view as a function of the time; `told` are the lines of the wait."""
 
     at: Callable[[datetime], PublicResult]
     now: datetime = MOMENT
@@ -76,7 +76,7 @@ def test_wait_ends_at_the_very_moment() -> None:
 
 
 def test_key_that_is_not_there_yet_is_waited_for() -> None:
-    """One line while it is missing, one when it came, one at the end; nothing is told twice."""
+    """One line while it is missing, one when it appears, one at the end; no line is repeated."""
     came = MOMENT + timedelta(minutes=3)
     public = Public(from_minute(3, shown(OLD), shown(OLD, NEW, since=came)))
     assert public.wait()
@@ -93,7 +93,7 @@ def test_key_that_never_comes_times_out() -> None:
 
 
 def test_key_that_leaves_again_is_not_safe() -> None:
-    """What counts is the newest look: a JWKS that lost the key starts the wait anew."""
+    """The newest read counts: a JWKS that lost the key restarts the wait."""
     public = Public(from_minute(2, shown(OLD, NEW), shown(OLD, since=MOMENT + timedelta(minutes=2))))
     assert not public.wait()
     assert "does not contain" in public.reported[-1]
@@ -108,7 +108,7 @@ def test_later_change_of_the_jwks_restarts_the_wait() -> None:
 
 
 def test_without_last_modified_the_first_look_counts() -> None:
-    """A store that says no Last-Modified: the key is there since we saw it first, and not since the latest look."""
+    """Without Last-Modified the key counts as public since the first read that saw it, not since the latest."""
     public = Public(lambda _: shown(OLD, NEW, since=None))
     assert public.wait()
     assert public.now == MOMENT + SAFE
@@ -125,7 +125,7 @@ def test_without_last_modified_the_first_look_counts() -> None:
     ids=["unreadable", "missing", "no_json", "empty"],
 )
 def test_read_without_the_key_restarts_the_wait(away: PublicResult, words: str) -> None:
-    """Time before an interruption does not count where only our own looks tell the time."""
+    """Time before an interruption does not count if only our own reads give the time."""
     here = shown(OLD, NEW, since=None)
 
     def at(now: datetime) -> PublicResult:
@@ -154,7 +154,7 @@ def test_key_is_named_in_every_form(text: str) -> None:
 
 @pytest.mark.parametrize("text", [NEW.kid[:7], "nosuchkey", ""], ids=["short", "unknown", "empty"])
 def test_other_text_names_no_key(text: str) -> None:
-    """A short beginning or an unknown text is waited for in vain."""
+    """Waiting for a short prefix or an unknown text never succeeds."""
     assert not Public(lambda _: shown(OLD, NEW)).wait(text, timeout=timedelta(seconds=1))
 
 
@@ -194,7 +194,7 @@ def test_ledger_explains_why_the_key_is_not_public(known: Ledger, words: str) ->
 
 def test_hostile_kid_reaches_the_terminal_escaped() -> None:
     """A kid with an escape sequence is printed as text."""
-    # Such a kid is refused where it is read; the line is safe all the same.
+    # The reader rejects such a kid; the line is safe even so.
     public = Public(lambda _: replace(shown(with_kid(NEW, "\u202eevil")), last_modified=MOMENT - timedelta(days=1)))
     public.wait(NEW.thumbprint, timeout=timedelta(seconds=1))
     assert all(line.isprintable() for line in public.reported)

@@ -79,7 +79,7 @@ def status_of(at: LedgerUpdate | Ledger, key: Key) -> Status:
 def test_held_key_is_dropped_when_it_was_missing_for_the_whole_time(
     since: datetime | None, seen: tuple[Observation, ...], more: dict[str, Any], after: Status
 ) -> None:
-    """A pod without a memory drops none, and neither does a mirror of which an apiserver is silent."""
+    """A pod without stored state drops no key, and neither does a mirror with an apiserver that does not answer."""
     remembered = {} if since is None else {key_id(K): since}
     assert status_of(step(held(), *seen, held_missing_since=remembered, **more), K) is after
 
@@ -94,7 +94,7 @@ def test_held_key_without_delay_stays_for_one_more_pass() -> None:
 
 
 def test_pass_says_which_held_keys_every_apiserver_answered_without() -> None:
-    """Who did not hear everybody says nothing."""
+    """A mirror that did not get every apiserver's answer reports nothing."""
     assert step(held(), shows(A)).held_missing == {key_id(K)}
     assert step(held(), shows(A), SILENT).held_missing == frozenset()
     assert step(held(), shows(A, K)).held_missing == frozenset()
@@ -133,7 +133,7 @@ def test_machine_remembers_since_when_held_keys_are_missing(
 
 
 def test_held_key_that_came_back_is_not_dropped_by_absence_again() -> None:
-    """Somebody sees it: who does not must not fight about it."""
+    """One mirror sees the key: a mirror that does not must not keep changing it."""
     before = held(returned_at=NOW - 5 * DAY)
     outcome = step(before, shows(A), held_missing_since={key_id(K): NOW - 5 * DAY})
     assert outcome.ledger == before
@@ -174,7 +174,7 @@ def test_dropped_keys_and_a_full_room_of_held_ones_never_keep_a_shown_key_out() 
 
 @dataclass
 class Mirror:
-    """A mirror with its own replicas and memory; `commits` and `puts` count what it changed in the shared ledger."""
+    """A mirror with its own replicas and memory; `commits` and `puts` count its changes of the shared ledger."""
 
     shown: tuple[Key, ...]
     policy: KeyPolicy
@@ -222,6 +222,6 @@ def test_mirrors_with_permanently_different_replicas_write_little(
         assert commits <= most_at_first
         assert status_of(shared, K) is H
     else:
-        # The first round of retiring and coming back is free: nobody knows yet that it returns.
+        # The first round of retiring and coming back does not count: the ledger has no return date yet.
         assert commits <= most_at_first + 2 * (lasted // max(DAY, every) + 1)
         assert status_of(shared, K) is P

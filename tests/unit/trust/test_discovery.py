@@ -1,4 +1,4 @@
-"""Discovery documents that are believed.
+"""Discovery documents that are accepted.
 
 The public documents: the bytes of kube-apiserver.
 
@@ -56,7 +56,7 @@ def test_captures_are_there() -> None:
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=[each.name for each in ANSWERS])
 def test_real_answers_are_accepted(answer: RawAnswer) -> None:
-    """Every discovery document that a real kube-apiserver sent is believed for its own issuer."""
+    """Every discovery document that a real kube-apiserver sent is accepted for its own issuer."""
     document = json.loads(answer.body())
     issuer, uri = IssuerUrl(document["issuer"]), document["jwks_uri"]
     assert read_discovery(answer.body(), issuer=issuer, jwks_uri=uri) == Discovery(issuer)
@@ -68,7 +68,7 @@ def test_unknown_members_are_ignored() -> None:
 
 
 def test_more_types_are_fine() -> None:
-    """The two arrays may hold other texts beside the wanted one."""
+    """The two arrays may have other texts besides the required one."""
     more = {"response_types_supported": ["code", "id_token"], "subject_types_supported": ["pairwise", "public"]}
     assert read({**GOOD, **more}) == Discovery(ISSUER)
 
@@ -78,7 +78,7 @@ def test_more_types_are_fine() -> None:
     [("https://10.0.0.1:6443/openid/v1/jwks", '"https://10.0.0.1:6443/'), (None, "nothing"), ([1], "an array")],
 )
 def test_foreign_jwks_uri_is_a_note(uri: object, shown: str) -> None:
-    """An apiserver that names another place for its keys is believed, and the place is told (facts.md#12)."""
+    """An apiserver with another `jwks_uri` is accepted, and a note reports that URL (facts.md#12)."""
     document = read({**GOOD, "jwks_uri": uri})
     assert isinstance(document, Discovery)
     assert [note.code for note in document.notes] == ["foreign_jwks_uri"]
@@ -143,7 +143,7 @@ def test_extra_members_follow_sorted() -> None:
 
 
 def test_extra_members_cannot_replace_ours() -> None:
-    """The configuration cannot make the documents say what the mirror does not believe."""
+    """The configuration cannot put values into the documents that the mirror does not accept."""
     with pytest.raises(UsageError, match="cannot set issuer, jwks_uri"):
         documents(BUCKET_ISSUER, (RSA_KEYS[0],), {"jwks_uri": "https://evil", "issuer": "x", "a": 1})
 
@@ -170,7 +170,7 @@ def test_ledger_renders_its_public_keys() -> None:
 
 
 def test_ledger_without_public_keys_renders_nothing() -> None:
-    """Nothing goes public for an issuer whose keys are all held or revoked."""
+    """Nothing is published for an issuer with only held or revoked keys."""
     held = record(RSA_KEYS[0], Status.HELD, held_because="policy")
     revoked = record(RSA_KEYS[1], Status.REVOKED, revocation=Revocation(NOW, "stolen"))
     assert render(Ledger(BUCKET_ISSUER)) is None
@@ -187,7 +187,7 @@ def test_last_revocation_renders_the_empty_set() -> None:
 
 @given(issuers(), key_sets(max_size=4))
 def test_built_documents_are_accepted_and_built_again(issuer: IssuerUrl, keys: tuple[Key, ...]) -> None:
-    """What the mirror publishes passes its own checks and gives the same bytes again, whatever the order."""
+    """Published documents pass the mirror's own checks and render to the same bytes, for any order of keys."""
     built = documents(issuer, tuple(reversed(keys)))
     uri = json.loads(built.discovery)["jwks_uri"]
     assert read_discovery(built.discovery, issuer=issuer, jwks_uri=uri) == Discovery(issuer)
@@ -206,7 +206,7 @@ def look(discovery: bytes = DISCOVERY, jwks: bytes = JWKS) -> Observed | Unusabl
 
 
 def test_real_answer_is_observed() -> None:
-    """A real apiserver's answer is believed, with its name and date."""
+    """A real apiserver's answer is accepted, with its name and date."""
     seen = look()
     assert isinstance(seen, Observed)
     assert (seen.apiserver, seen.date, len(seen.keys)) == ("https://10.0.0.11:6443", DATE, 1)
@@ -214,7 +214,7 @@ def test_real_answer_is_observed() -> None:
 
 
 def test_notes_of_both_documents_are_kept() -> None:
-    """What is worth telling comes from discovery first, then from the JWKS."""
+    """The notes of the discovery document come first, then those of the JWKS."""
     unknown = JWKS.replace(b'{"keys":[', b'{"keys":[{"kty":"AKP"},')
     seen = look(DISCOVERY.replace(b"/openid/v1/jwks", b"/other"), unknown)
     assert isinstance(seen, Observed)
@@ -231,7 +231,7 @@ def test_notes_of_both_documents_are_kept() -> None:
     ],
 )
 def test_one_bad_document_makes_all_unusable(discovery: bytes, jwks: bytes, codes: list[str]) -> None:
-    """Nothing of an apiserver is believed when one of its documents is bad, and all reasons are told at once."""
+    """One bad document makes the whole answer of an apiserver unusable, and all reasons are reported at once."""
     seen = look(discovery, jwks)
     assert isinstance(seen, Unusable)
     assert [reason.code for reason in seen.reasons] == codes
@@ -239,7 +239,7 @@ def test_one_bad_document_makes_all_unusable(discovery: bytes, jwks: bytes, code
 
 
 def test_remedy_for_another_issuer_names_the_entry_and_the_migration() -> None:
-    """Its command can be pasted but for the issuer that the cluster has: nothing from outside stands in it."""
+    """The remedy's command can be pasted except for the cluster's issuer: it contains no text from outside."""
     answer = Answer("https://10.0.0.11:6443", DISCOVERY.replace(b"cluster/identifier", b"old"), JWKS, DATE)
     for judge in (observe, BelievedAnswers().observe):
         seen = judge(answer, issuer=BUCKET_ISSUER, policy=KeyPolicy(), already_checked=frozenset(), name="syd")
@@ -250,7 +250,7 @@ def test_remedy_for_another_issuer_names_the_entry_and_the_migration() -> None:
 
 
 def test_documents_of_two_clusters_do_not_mix() -> None:
-    """An apiserver with the right keys and the wrong issuer is not believed."""
+    """An apiserver with the right keys and the wrong issuer is rejected."""
     other = DISCOVERY.replace(b"cluster/identifier", b"cluster/identifier2")
     seen = look(other, jwks_body(RSA_KEYS[0]))
     assert isinstance(seen, Unusable)

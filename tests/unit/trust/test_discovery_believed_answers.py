@@ -1,4 +1,4 @@
-"""Bytes that were believed in the last pass are judged again when anything changed that the judgement rests on."""
+"""Bytes that the last pass accepted are validated again when any input of the validation changed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
 
 def _weak_key() -> RsaKey:
-    """Its modulus is a multiple of three: it is believed only while our own ledger holds it."""
+    """Its modulus is a multiple of three: the key is accepted only while our own ledger has it."""
     n = encode((3 * (2**2047 // 3 + 1)).to_bytes(256))
     key = RsaKey(Kid(""), "RS256", n, "AQAB", Thumbprint(thumbprint_of("RSA", n=n, e="AQAB")))
     return replace(key, kid=kubernetes_kid(key))
@@ -99,7 +99,7 @@ def test_same_bytes_under_the_same_rules_are_not_judged_again() -> None:
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_changed_inputs_are_validated_again(change: Callable[[], Question]) -> None:
-    """And what was believed before the change is still known afterwards, where it is asked for as it was."""
+    """An answer from before the change is still accepted afterwards, if its inputs are the same as then."""
     believed = BelievedAnswers()
     first = GOOD.ask(believed)
     believed.begin_pass()
@@ -114,7 +114,7 @@ def test_changed_inputs_are_validated_again(change: Callable[[], Question]) -> N
 
 @pytest.mark.parametrize("case", ["a JWKS cut short", "another configured issuer", "a weak key that left our ledger"])
 def test_refusal_after_a_change_wins_over_the_cache(case: str) -> None:
-    """The table above would hold too if everything were believed for ever; these are refused, with every reason."""
+    """A cache that accepts everything forever would pass the table above; these are rejected, with every reason."""
     believed = BelievedAnswers()
     GOOD.ask(believed)
     for _ in range(2):
@@ -124,7 +124,7 @@ def test_refusal_after_a_change_wins_over_the_cache(case: str) -> None:
 
 
 def test_times_are_those_of_each_answer() -> None:
-    """Clock and certificate are judged in each pass; nothing of an earlier answer stands in for them."""
+    """Clock and certificate are checked in each pass; no earlier answer replaces them."""
     believed = BelievedAnswers()
     GOOD.ask(believed)
     later = replace(GOOD.answer, date=NOW + timedelta(minutes=1), certificate_expires_at=NOW + timedelta(days=90))
@@ -135,7 +135,7 @@ def test_times_are_those_of_each_answer() -> None:
 
 
 def test_what_the_last_pass_did_not_see_is_forgotten() -> None:
-    """An issuer that was not asked for a pass begins anew, and nothing adds up over months."""
+    """An issuer that one pass skipped starts without an entry, so the cache does not grow over months."""
     believed = BelievedAnswers()
     GOOD.ask(believed)
     believed.begin_pass()
@@ -145,7 +145,7 @@ def test_what_the_last_pass_did_not_see_is_forgotten() -> None:
 
 
 def test_large_answers_are_judged_in_each_pass() -> None:
-    """Nobody fills our memory with documents of a megabyte."""
+    """Documents of a megabyte are not cached, so they cannot fill the memory."""
     believed = BelievedAnswers()
     large = replace(GOOD, answer=replace(GOOD.answer, jwks=GOOD.answer.jwks + b" " * MAX_REMEMBERED_BYTES))
     assert isinstance(large.ask(believed), Observed)
@@ -153,6 +153,6 @@ def test_large_answers_are_judged_in_each_pass() -> None:
 
 
 def test_another_process_begins_with_nothing() -> None:
-    """It is kept in memory alone."""
+    """The cache is kept only in memory."""
     GOOD.ask(BelievedAnswers())
     assert not GOOD.is_known(BelievedAnswers())

@@ -1,4 +1,4 @@
-"""What a ledger came to in the last pass is used again for the same ledger alone, and says nothing about belief."""
+"""The last pass's result for a ledger is reused only for the same ledger, and does not decide about trust."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def uncached(body: bytes, issuer: IssuerUrl = ISSUER) -> LedgerRead | Rejected:
 
 @given(st.lists(ledgers(max_size=3), min_size=1, max_size=4).flatmap(lambda pool: st.lists(st.sampled_from(pool))))
 def test_a_ledger_comes_to_what_it_comes_to_without_a_cache(sequence: list[Ledger]) -> None:
-    """Whatever the issuer's ledgers were before it, and how often each came."""
+    """The result does not depend on the issuer's earlier ledgers or on how often each was read."""
     cache = LedgerCache()
     for each in sequence:
         body = ledger_text(each)
@@ -94,7 +94,7 @@ OTHERS: dict[str, Callable[[], Ledger]] = {
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
 def test_whatever_differs_in_a_ledger_is_read_and_written_anew(other: Callable[[], Ledger]) -> None:
-    """And back again: the entry of an issuer is what it last was."""
+    """After a change and back, the entry of an issuer is its last value."""
     cache = LedgerCache()
     for each in (ONE, other(), ONE):
         text = ledger_text(each)
@@ -135,7 +135,7 @@ def test_the_bytes_of_one_issuer_are_refused_for_another() -> None:
 
 
 def test_members_that_were_changed_in_place_are_seen() -> None:
-    """The mapping is the caller's: what is remembered of it is what it said then, however deep."""
+    """The caller owns the mapping: the cache keeps its value at the call, at any depth."""
     cache = LedgerCache()
     inner: dict[str, object] = {"b": 1}
     extra: dict[str, object] = {"a": inner}
@@ -147,7 +147,7 @@ def test_members_that_were_changed_in_place_are_seen() -> None:
 
 
 def test_what_cannot_be_rendered_fails_each_time() -> None:
-    """As without a cache, and what was rendered before is no way around it."""
+    """The error is the same as without a cache, and an earlier rendered result does not bypass it."""
     cache = LedgerCache()
     cache.render(ONE, {})
     for _ in range(2):
@@ -166,7 +166,7 @@ def test_a_text_that_is_no_unicode_fails_each_time() -> None:
 
 
 def test_large_ledgers_are_read_and_written_in_each_pass() -> None:
-    """Nobody fills our memory with ledgers of a megabyte."""
+    """Ledgers of a megabyte are not cached, so they cannot fill the memory."""
     cache = LedgerCache()
     dropped = record(RSA_KEYS[0], Status.DROPPED)
     many = ledger(*(replace(dropped, key=KeyName(Kid(f"{n:0900}"), "", dropped.key.thumbprint)) for n in range(80)))
@@ -179,6 +179,6 @@ def test_large_ledgers_are_read_and_written_in_each_pass() -> None:
 
 
 def test_another_process_begins_with_nothing() -> None:
-    """It is kept in memory alone."""
+    """The cache is kept only in memory."""
     body = ledger_text(ONE)
     assert LedgerCache().read(body, ISSUER) is not LedgerCache().read(body, ISSUER)

@@ -1,4 +1,4 @@
-"""The public documents as a relying party reads them: what it can use, and every reason why it cannot."""
+"""The public documents as a relying party reads them: the usable ones, and every reason for rejecting others."""
 
 import json
 
@@ -125,7 +125,7 @@ def test_header_that_forbids_caching_is_a_note(header: str, part: str) -> None:
 
 @pytest.mark.parametrize("header", ["", "public, max-age=300", "max-age=60"])
 def test_header_that_allows_caching_is_none(header: str) -> None:
-    """Nothing to tell."""
+    """There are no notes."""
     assert caching_note(header) is None
 
 
@@ -144,7 +144,7 @@ def test_other_content_type_is_a_note(content_type: str, is_told: bool) -> None:
 
 
 def test_key_with_key_ops_is_reported() -> None:
-    """STS does not take it, so whoever answers for STS must know; our own documents never have it."""
+    """STS rejects key_ops, so the answer for STS needs to know about it; our own documents never have it."""
     own = documents(ISSUER, (RSA_KEYS[0],)).jwks
     read = read_public_jwks(own, already_checked=frozenset())
     assert isinstance(read, PublicKeys)

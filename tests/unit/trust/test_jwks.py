@@ -1,4 +1,4 @@
-"""Key sets that are believed, and how they are read."""
+"""Key sets that are accepted, and how they are read."""
 
 import json
 from base64 import b64decode
@@ -28,7 +28,7 @@ def believed(body: bytes, policy: KeyPolicy = KUBERNETES) -> KeySet:
 
 @pytest.mark.parametrize("answer", JWKS_CAPTURES, ids=[each.name for each in JWKS_CAPTURES])
 def test_real_answers_are_accepted(answer: RawAnswer) -> None:
-    """Every JWKS that a real kube-apiserver sent is believed whole, with the members it had."""
+    """Every JWKS that a real kube-apiserver sent is accepted completely, with its members."""
     keys = believed(answer.body()).keys
     distinct = {json.dumps(entry, sort_keys=True) for entry in json.loads(answer.body())["keys"]}
     assert {json.dumps(key.members(), sort_keys=True) for key in keys} == distinct
@@ -105,7 +105,7 @@ def test_same_material_under_two_kids_is_two_keys() -> None:
 
 
 def test_unknown_type_is_skipped_with_a_note() -> None:
-    """A key that breaks relying parties is left out, and somebody is told."""
+    """A key that breaks relying parties is left out, and a note reports it."""
     body = json.dumps({"keys": [{"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA"}, RSA_KEYS[0].members()]}).encode()
     read = believed(body)
     assert read.keys == (RSA_KEYS[0],)
@@ -134,7 +134,7 @@ def test_two_hundred_keys_are_read() -> None:
 
 @given(key_sets(max_size=4))
 def test_accepted_set_is_accepted_again(keys: tuple[Key, ...]) -> None:
-    """What was believed can be written and read again, in any order, and is the same."""
+    """An accepted key set can be written and read again, in any order, and is the same."""
     read = believed(jwks_body(*reversed(keys)), OPAQUE)
     assert read == KeySet(keys)
     assert believed(jwks_body(*read.keys), OPAQUE) == read

@@ -1,4 +1,4 @@
-"""The ledger file: what is written is read again, and the bytes are made for a diff."""
+"""The ledger file: written files read back unchanged, and the bytes diff well."""
 
 import json
 from dataclasses import replace
@@ -89,7 +89,7 @@ def test_file_is_made_for_a_diff() -> None:
 
 
 def test_dropped_key_is_written_by_name() -> None:
-    """History needs no material: a line that names the algorithm stands in its place."""
+    """History needs no material: a line with the algorithm replaces it."""
     key = with_kid(RSA_KEYS[0], "k")
     ledger = Ledger(ISSUER, (KeyRecord(key, Status.DROPPED, 3, NOW),))
     assert json.loads(write_ledger(ledger))["keys"] == [
@@ -145,7 +145,7 @@ def test_key_of_an_older_file_becomes_a_name(status: str, revoked: dict[str, obj
     ids=["text", "broken_material", "another_type", "another_member"],
 )
 def test_bad_key_of_a_dropped_record_does_not_matter(key: object) -> None:
-    """Nobody publishes it: only what can be read of its name must agree."""
+    """The key is never published: only the readable parts of its name must agree."""
     entry = {
         "kid": RSA_KEYS[0].kid,
         "thumbprint": RSA_KEYS[0].thumbprint,
@@ -217,14 +217,14 @@ def test_repeated_record_is_never_written() -> None:
         write_ledger(Ledger(ISSUER, (PUBLISHED, PUBLISHED)))
 
 
-# What is of the file as a whole; the attacks on its parts stand in tests/attacks/test_ledger.py.
+# Faults of the file as a whole; the attacks on its parts are in tests/attacks/test_ledger.py.
 
 REMEDY = "Restore the ledger from an earlier commit, or undo the manual edit."
 MOST_BYTES = 4 * 1024 * 1024
 
 
 def test_largest_ledger_is_read() -> None:
-    """4 MiB are believed, however many records there are."""
+    """A file of 4 MiB is accepted, with any number of records."""
     records = tuple(replace(PUBLISHED, key=with_kid(EC_KEYS[0], f"k{number:03}")) for number in range(600))
     body = write_ledger(Ledger(ISSUER, records)).ljust(MOST_BYTES)
     assert read_ledger(body, issuer=ISSUER, already_checked=ALL_THUMBPRINTS) == LedgerRead(Ledger(ISSUER, records))
@@ -238,7 +238,7 @@ def long_ago(days: int, **fields: object) -> KeyRecord:
 
 
 def test_oldest_dropped_keys_are_left_out_where_there_is_no_room() -> None:
-    """Never a revoked one, never one more than needed, and always the same; what is written can be read."""
+    """No revoked record is left out, no more records than needed, and always the same; the file can be read."""
     stolen = Revocation(NOW - timedelta(days=5000), "stolen")
     revoked = long_ago(5000, status=Status.REVOKED, revocation=stolen)
     ledger = Ledger(ISSUER, (PUBLISHED, *(long_ago(days) for days in range(1100)), revoked))
@@ -268,7 +268,7 @@ def test_revoked_keys_alone_may_not_fill_the_file() -> None:
 
 
 def test_key_that_was_checked_before_is_not_checked_again() -> None:
-    """A rule that got stricter must not break the ledgers that an older mirror wrote: they keep what is public."""
+    """A stricter rule must not break the ledgers of an older mirror: their public keys stay public."""
     n = encode((3**1293).to_bytes(257))
     key = RsaKey(Kid("old"), "RS256", n, "AQAB", thumbprint_of("RSA", n=n, e="AQAB"))
     weak = write_ledger(Ledger(ISSUER, (replace(PUBLISHED, key=key),)))
@@ -300,7 +300,7 @@ def test_key_that_was_checked_before_is_not_checked_again() -> None:
     ids=["one byte too many", "of another issuer"],
 )
 def test_refused_ledger_says_all_that_an_operator_needs(body: bytes, reason: Reason) -> None:
-    """Code, sentence, remedy and place; nothing of the ledger is believed."""
+    """The reason has code, sentence, remedy and place; no part of the ledger is accepted."""
     assert read_ledger(body, issuer=ISSUER) == Rejected((reason,))
 
 

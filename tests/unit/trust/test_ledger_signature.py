@@ -1,4 +1,4 @@
-"""Signatures of ledgers: which key files are read, what is signed, and what alone is believed."""
+"""Signatures of ledgers: which key files are read, what is signed, and which signatures are accepted."""
 
 import json
 import subprocess
@@ -137,7 +137,7 @@ def declaring(kind: bytes) -> bytes:
     ],
 )
 def test_body_that_is_no_private_key_is_refused(body: bytes, code: str) -> None:
-    """Whatever stands in the file, there is one reason with a remedy, and nothing of the file in it."""
+    """For any file content there is one reason with a remedy, and it repeats nothing from the file."""
     reason = read_private_key(body)
     assert isinstance(reason, Reason)
     assert reason.code == code
@@ -259,7 +259,7 @@ def test_no_bytes_make_reading_allowed_signers_raise(body: bytes) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_signature_is_accepted_under_its_key(kind: str) -> None:
-    """What a listed key signed is believed, and says who signed what for whom."""
+    """A listed key's signature is accepted; it names the signer, the issuer and the repository."""
     key = signer(kind)
     header = verified(signed(key), signer("ed25519", 7).public(), key.public())
     assert header == SignatureHeader(key.alg, ISSUER, key.kid, "prod", "mirror")
@@ -300,7 +300,7 @@ def test_empty_ledger_is_signed_and_accepted() -> None:
 
 
 def test_other_repository_or_issuer_is_foreign() -> None:
-    """A ledger that the same key signed for a test repository or for another issuer is not believed."""
+    """A ledger that the same key signed for a test repository or for another issuer is rejected."""
     assert foreign(signed(signer(), repository="test")) == ("foreign", signer().kid)
     other = sign_ledger(BODY, issuer=OTHER_ISSUER, repository="prod", role="mirror", key=signer())
     assert foreign(other) == ("foreign", signer().kid)
@@ -313,7 +313,7 @@ def foreign(signature: bytes) -> tuple[str, str]:
 
 
 def test_unlisted_key_is_an_unknown_signer() -> None:
-    """A signature of ours by a key that nobody lists here is reported with its kid, whether or not it fits."""
+    """A signature by an unlisted key is reported with its kid, whether or not it fits."""
     for signature in (signed(signer(number=1)), signed(signer(number=1), b"other")):
         found = verified(signature, signer().public())
         assert isinstance(found, VerificationFailure)
@@ -351,7 +351,7 @@ def written(header: bytes, value: bytes = b"0" * 64) -> bytes:
     ],
 )
 def test_text_that_is_no_signature_is_damaged(signature: bytes, reported: str) -> None:
-    """What is not a detached JWS of ours is reported as damaged, with what is wrong with its form, and no kid."""
+    """Anything but our detached JWS is reported as damaged, with the fault in its form, and without a kid."""
     found = verified(signature, signer().public())
     assert isinstance(found, VerificationFailure)
     assert (found.code, found.kid) == ("damaged", "")
@@ -359,7 +359,7 @@ def test_text_that_is_no_signature_is_damaged(signature: bytes, reported: str) -
 
 
 def test_trust_signs_and_verifies_with_its_own_values() -> None:
-    """`LedgerTrust` signs for its repository and role; `LedgerVerifier` believes the same without a private key."""
+    """`LedgerTrust` signs for its repository and role; `LedgerVerifier` accepts the same without a private key."""
     operator, own = signer(number=1), signer()
     keys = {key.kid: key.public() for key in (operator, own)}
     trust = LedgerTrust("prod", keys, operator, "operator")
@@ -393,13 +393,13 @@ def test_flipped_byte_of_a_ledger_is_never_accepted(kind: str, where: int, bits:
 
 @given(st.binary(max_size=5000), st.binary(max_size=100))
 def test_no_bytes_make_verifying_raise(signature: bytes, body: bytes) -> None:
-    """Any bytes are judged, and none are believed."""
+    """Random bytes get a verdict, and none are accepted."""
     assert isinstance(verified(signature, signer().public(), body=body), VerificationFailure)
 
 
 @given(st.lists(st.binary(max_size=80), min_size=3, max_size=3))
 def test_no_parts_make_verifying_raise(parts: list[bytes]) -> None:
-    """Well-formed base64url of anything is judged, and not believed."""
+    """Well-formed base64url of random bytes gets a verdict, and is not accepted."""
     text = b".".join(urlsafe_b64encode(part).rstrip(b"=") for part in (parts[0], b"", parts[2])) + b"\n"
     found = verified(text, signer().public())
     assert isinstance(found, VerificationFailure)

@@ -170,7 +170,7 @@ def test_key_does_not_begin_and_end_retiring_in_one_pass() -> None:
 
 
 def test_set_never_becomes_empty_by_absence() -> None:
-    """When every public key is due and nothing else is public, all of them stay, and that is told."""
+    """When every public key is due and nothing else is public, all of them stay, and an event reports it."""
     before = ledger(record(A, R, missing_since=DUE), record(B, R, missing_since=DUE))
     outcome = step(before, shows(C), policy=HOLD)
     assert statuses(outcome) == {"a": R, "b": R, "c": H}
@@ -285,7 +285,7 @@ def test_other_changes_are_no_replacement(before: Ledger, seen: Observed) -> Non
 
 
 def test_revoked_key_under_another_kid_stays_out() -> None:
-    """Revocation matches the material: the same key with a new kid is refused, recorded nowhere, and told."""
+    """Revocation matches the material: the same key with a new kid is rejected, not recorded, and reported."""
     other_name = replace(A, kid=Kid("other"))
     outcome = step(ledger(record(A, X), record(B, P)), shows(B, other_name))
     assert statuses(outcome) == {"a": X, "b": P}
@@ -293,7 +293,7 @@ def test_revoked_key_under_another_kid_stays_out() -> None:
 
 
 def test_configured_revocation_outlives_the_configuration() -> None:
-    """A key that `keys.revoked` named once is refused after the entry is gone."""
+    """A key that `keys.revoked` named once stays rejected after the entry is removed."""
     policy = REVOKE_A
     once = step(ledger(record(B, P)), shows(A, B), policy=policy)
     assert statuses(step(once.ledger, shows(A, B)))["a"] is X
@@ -330,7 +330,7 @@ def test_suspect_key_is_held_whatever_the_policy() -> None:
 
 @pytest.mark.parametrize("make", [rsa, ec], ids=["RSA", "EC"])
 def test_hundred_and_first_key_of_a_kind_is_held(make: object) -> None:
-    """AWS takes 100 RSA and 100 EC keys (facts.md#34): what is over waits for an operator."""
+    """AWS accepts 100 RSA and 100 EC keys (facts.md#34): keys over the limit wait for an operator."""
     assert callable(make)
     many = [make(f"k{i:03}") for i in range(AWS_KEYS_OF_A_TYPE)]
     before = ledger(*(record(key, P) for key in many))
@@ -340,7 +340,7 @@ def test_hundred_and_first_key_of_a_kind_is_held(make: object) -> None:
 
 
 def test_thirty_third_held_key_is_not_recorded() -> None:
-    """A flood of held keys cannot grow a ledger: what is over 32 is told and not recorded."""
+    """A flood of held keys cannot grow a ledger: keys over 32 are reported and not recorded."""
     outcome = step(ledger(), shows(*(rsa(f"k{i:02}") for i in range(MOST_HELD + 1))), policy=HOLD)
     assert len(outcome.ledger.records) == MOST_HELD
     assert "ledger.full" in names(outcome)
@@ -375,7 +375,7 @@ policies = st.builds(
 @settings(max_examples=2 * settings().max_examples)
 @given(passes, policies)
 def test_contract_holds_in_every_history(history: list[tuple[list[Observation], int, bool]], policy: KeyPolicy) -> None:
-    """Whatever apiservers do: no key is public that none showed, none leaves early, and the set never empties."""
+    """For any apiservers: only shown keys become public, no key leaves early, and the set never becomes empty."""
     at, now = ledger(), NOW
     shown: set[Thumbprint] = set()
     for observations, hours, may_drop in history:

@@ -57,7 +57,7 @@ def reported(outcome: LedgerUpdate) -> list[str]:
 
 
 def test_limits_are_those_of_the_design() -> None:
-    """100 keys of a kind is what AWS takes (facts.md#34), and 32 held ones are as many as anybody looks through."""
+    """AWS accepts 100 keys of a kind (facts.md#34), and 32 held keys are as many as an operator can review."""
     assert (AWS_KEYS_OF_A_TYPE, lifecycle.MOST_HELD) == (100, 32)
 
 
@@ -70,7 +70,7 @@ def test_limits_are_those_of_the_design() -> None:
     ids=["published_again", "retiring", "held", "dropped"],
 )
 def test_revoked_record_keeps_nothing_of_its_former_status(fields: tuple[Status, dict[str, object]]) -> None:
-    """Dates and codes of another status would make a ledger that nobody can read again."""
+    """Dates and codes of another status would make the ledger unreadable."""
     before = record(A, fields[0], **fields[1])
     outcome = step(ledger(before, record(B, P)), shows(A, B), policy=REVOKE_A)
     reported = Revocation(NOW, "named in keys.revoked of the configuration", revoked_from=fields[0], order=1)
@@ -119,7 +119,7 @@ def test_missing_revoked_key_keeps_no_other_from_retiring() -> None:
 
 
 def test_last_public_key_keeps_no_other_from_being_revoked() -> None:
-    """It stays public and is told; the next key that the configuration names is revoked all the same."""
+    """It stays public and is reported; the next key in the configuration is still revoked."""
     policy = KeyPolicy(revoked=frozenset({A.thumbprint, B.thumbprint}))
     outcome = step(ledger(record(A, P), record(B, H)), shows(A, B), policy=policy)
     assert [after(outcome, key).status for key in (A, B)] == [P, X]
@@ -129,7 +129,7 @@ def test_last_public_key_keeps_no_other_from_being_revoked() -> None:
 
 
 def test_two_new_keys_of_one_kid_are_both_held() -> None:
-    """Which of them is right, only an operator can know: neither goes first."""
+    """Only an operator can know which of them is right: neither is published first."""
     outcome = step(ledger(record(B, P)), shows(B, OLD), shows(B, NEW))
     assert [(after(outcome, key).status, after(outcome, key).held_because) for key in (OLD, NEW)] == [
         (H, "kid_taken"),
@@ -179,7 +179,7 @@ def test_dropped_record_keeps_nothing_of_its_former_status(status: Status, becom
 
 
 def test_changed_sources_retire_nothing_by_themselves() -> None:
-    """A published key that a silent replica may still show stays published, whatever else changed."""
+    """A published key stays published while a replica that did not answer may still show it."""
     outcome = step(ledger(record(A, P), record(B, P)), shows(B), SILENT, sources_changed=True)
     assert after(outcome, A).status is P
 
@@ -206,7 +206,7 @@ def test_retiring_key_that_is_shown_stays_though_its_kid_is_taken() -> None:
 def test_blocked_retirement_is_reported_when_it_is_blocked(
     before: Ledger, seen: tuple[Observation, ...], is_told: bool
 ) -> None:
-    """There must be a key to retire, and somebody who did not answer."""
+    """The event needs a key to retire and an apiserver that did not answer."""
     assert ("retirement.blocked" in reported(step(before, *seen))) is is_told
 
 
@@ -242,6 +242,6 @@ def test_merge_of_two_reasons_to_hold_knows_no_order() -> None:
 
 
 def test_merge_of_two_algorithms_knows_no_order() -> None:
-    """The thumbprint does not cover `alg`: the first in the alphabet is taken, whoever comes first."""
+    """The thumbprint does not cover `alg`: the alphabetically first counts, in any order of apiservers."""
     one, two = (ledger(record(replace(A, alg=alg), P)) for alg in ("RS256", "RS512"))
     assert merge(one, two) == merge(two, one) == one

@@ -84,7 +84,7 @@ def test_permission_lasts_while_the_set_is_empty() -> None:
 
 
 def test_next_public_key_takes_the_permission_back() -> None:
-    """`--last` was about the keys that were there; a key that came afterwards is no part of it."""
+    """`--last` applied to the keys at that time; it does not apply to a later key."""
     after = passed(revoked(ledger(record(A, P)), A, last=True), A, B)
     assert not empty_allowed(after)
     assert [(r.status, r.generation) for r in after.records] == [(X, 3), (P, 1)]
@@ -98,7 +98,7 @@ def test_approved_key_takes_the_permission_back() -> None:
 
 
 def test_two_revocations_after_an_old_permission_empty_nothing() -> None:
-    """After `--last` and two new keys, operators revoke one each without hearing of it: nobody asked for that."""
+    """After `--last` and two new keys, operators revoke one each separately: no one permitted an empty set."""
     emptied = revoked(ledger(record(A, P)), A, last=True)
     both = passed(emptied, A, B, C)
     merged = merge(revoked(both, B), revoked(both, C))
@@ -108,7 +108,7 @@ def test_two_revocations_after_an_old_permission_empty_nothing() -> None:
 
 
 def test_revocation_takes_back_what_a_merge_left() -> None:
-    """A merge can hold a permission beside public keys; who revokes before the next pass takes it back."""
+    """A merge can have a permission and public keys; a revocation before the next pass takes the permission back."""
     met = merge(ledger(record(A, X, 2, last=True)), ledger(record(A, P), record(B, P), record(C, P)))
     assert empty_allowed(met)
     assert published_keys(merge(revoked(met, B), revoked(met, C))) == (C,)
@@ -167,7 +167,7 @@ def test_one_mirror_drops_and_another_revokes_the_last_but_one() -> None:
 
 
 def test_old_revocation_never_comes_back_by_a_new_one() -> None:
-    """`revoke --last A`, where B was revoked long ago: the set is empty, and B is not what is kept."""
+    """`revoke --last A`, if B was revoked long ago: the set is empty, and B is not kept."""
     before = revoked(ledger(record(A, P), record(B, P)), B)
     emptied = revoked(before, A, last=True)
     assert published_keys(emptied) == ()
@@ -192,7 +192,7 @@ def test_revocations_count_on() -> None:
 
 
 def test_keys_that_retired_on_two_mirrors_leave_no_empty_set() -> None:
-    """The set is never empty by absence, whatever an operator permitted long ago."""
+    """Absence never empties the set, even if an operator permitted an empty set long ago."""
     both = ledger(record(A, X, last=True), record(B, R), record(C, P))
     one = passed(both, C)
     other = passed(ledger(record(A, X, last=True), record(B, P), record(C, R)), B)
@@ -225,7 +225,7 @@ def test_settled_ledger_stays() -> None:
 
 @st.composite
 def beginnings(draw: st.DrawFn) -> Ledger:
-    """A ledger with a public key, in any state that merges can leave: permissions stand beside it, or do not."""
+    """A ledger with a public key, in any state that merges can leave, with or without permissions."""
     chosen = draw(st.lists(st.sampled_from(POOL), min_size=1, unique=True))
     made = [record(k, draw(st.sampled_from(Status)), draw(st.integers(1, 4)), last=draw(st.booleans())) for k in chosen]
     found = merge(ledger(*made), ledger())
@@ -240,7 +240,7 @@ steps = st.lists(
 
 
 def stepped(at: Ledger, chosen: Sequence[tuple[str, Sequence[Key]]]) -> Ledger:
-    """What one mirror and its operator make of a ledger, without hearing of anybody."""
+    """The changes of one mirror and its operator to a ledger, without contact to others."""
     now = NOW
     for kind, keys in chosen:
         now += DAY
@@ -260,7 +260,7 @@ def stepped(at: Ledger, chosen: Sequence[tuple[str, Sequence[Key]]]) -> Ledger:
 def test_no_merge_is_empty_without_a_permission_of_its_own(
     beginning: Ledger, branches: list[list[tuple[str, list[Key]]]]
 ) -> None:
-    """Whatever mirrors and operators do apart from each other, without `--last` no set of keys is published empty."""
+    """For any separate actions of mirrors and operators, no empty set is published without `--last`."""
     ends = [stepped(beginning, each) for each in branches]
     for end in ends:
         assert any(r.status in PUBLIC_STATUSES for r in end.records)

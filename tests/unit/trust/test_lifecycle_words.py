@@ -205,5 +205,5 @@ def crowded() -> Ledger:
     ],
 )
 def test_each_event_says_what_an_operator_needs(happens: Callable[[], LedgerUpdate], event: Event) -> None:
-    """Its name, sentence, level and machine-readable facts, whole; it is told once."""
+    """The event has its complete name, sentence, level and machine-readable facts; it is reported once."""
     assert [each for each in happens().events if each.name == event.name] == [event]

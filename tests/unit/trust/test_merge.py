@@ -65,7 +65,7 @@ def test_earlier_date_wins_at_the_end() -> None:
 
 
 def test_first_seen_is_the_earliest_of_all() -> None:
-    """Whoever wins, the key was first seen when anybody first saw it."""
+    """For either winner, the earliest `first_seen` counts."""
     old = record("k", H, 1, held_because="policy", first_seen=NOW - timedelta(days=9))
     assert merge(ledger(old), ledger(record("k", P, 5))).records[0].first_seen == NOW - timedelta(days=9)
 
@@ -93,7 +93,7 @@ def test_permission_that_was_taken_back_later_stays_taken_back() -> None:
 
 
 def test_record_that_a_revocation_only_reaches_gives_no_permission() -> None:
-    """It begins at the lowest generation, so that what is known of its own revocation wins later."""
+    """It begins at the lowest generation, so that a record of its own revocation wins later."""
     mine = ledger(record("a", P, 7, material="m"))
     theirs = ledger(record("b", X, 2, material="m", revocation=replace(STOLEN, last=True)))
     reached = next(r for r in merge(mine, theirs).records if r.key.kid == "a")
@@ -110,7 +110,7 @@ def test_ledgers_of_two_issuers_do_not_merge() -> None:
 
 
 def test_dropped_key_leaves_its_material_behind() -> None:
-    """Whoever drops it later wins, and keeps the name alone; who publishes it later brings the material."""
+    """A later drop wins and keeps only the name; a later publication brings the material."""
     published, dropped = ledger(record("k", P, 2)), ledger(record("k", D, 3))
     assert merge(published, dropped).records[0].key == KeyName(Kid("k"), "RS256", Thumbprint("t-k"))
     back = ledger(record("k", P, 4))
@@ -123,7 +123,7 @@ def test_dropped_key_leaves_its_material_behind() -> None:
     ids=["first_of_the_alphabet", "later_one_unknown", "earlier_one_unknown", "both_unknown"],
 )
 def test_known_alg_of_a_name_wins_whatever_the_generation(algs: tuple[str, str], expected: str) -> None:
-    """What is not known is no algorithm that could come first."""
+    """An unknown algorithm never comes first."""
     earlier, later = (
         ledger(record("k", D, generation, key=KeyName(Kid("k"), alg, Thumbprint("t-k"))))
         for generation, alg in zip((1, 2), algs, strict=True)
@@ -143,7 +143,7 @@ def test_name_gives_its_alg_to_the_material() -> None:
     ids=["RSA", "EC"],
 )
 def test_name_with_the_alg_of_another_kind_spoils_no_key(of: Key) -> None:
-    """A name claims what it wants; a key takes only what it can sign with, else nobody could read the ledger."""
+    """A name accepts any `alg`; a key accepts only one that it can sign with, else the ledger is unreadable."""
     lie = ledger(record("k", D, 1, key=KeyName(Kid("k"), "ES256", Thumbprint("t-k"))))
     assert merge(ledger(record("k", P, 2, key=of)), lie).public_keys() == (of,)
 
@@ -166,7 +166,7 @@ REVOKED = replace(STOLEN, order=1)
 def test_what_a_key_was_when_it_was_revoked_joins(
     a: Status | None, b: Status | None, joint: Status | None, is_kept: bool
 ) -> None:
-    """The most public one counts, with the material of the side that has it; whoever revoked first, order and date."""
+    """The most public status counts, with the material of the side that has it; the first revocation sets the date."""
     one = ledger(record("k", X, 2, revocation=replace(REVOKED, revoked_from=a, order=5)))
     two = ledger(record("k", X, 2, revocation=replace(REVOKED, revoked_from=b, order=3)))
     (both,) = merge(one, two).records
@@ -176,7 +176,7 @@ def test_what_a_key_was_when_it_was_revoked_joins(
 
 
 def test_public_key_that_another_mirror_revoked_while_held_loses_its_material() -> None:
-    """What the revoked side says counts alone: who never was public there is never kept public."""
+    """Only the revoked side counts: a key that was never public there is never kept public."""
     revoked = ledger(record("k", X, 2, revocation=replace(STOLEN, revoked_from=H)))
     (both,) = merge(ledger(record("k", P, 9)), revoked).records
     assert both.key == KeyName(Kid("k"), "RS256", Thumbprint("t-k"))
@@ -207,7 +207,7 @@ revocations = st.builds(
     revoked_from=st.sampled_from([None, D, H, R, P]),
     order=st.integers(0, 3),
 )
-# A thumbprint tells what kind of key it is of: a name never has the alg of another kind.
+# A thumbprint determines the kind of its key: a name never has the alg of another kind.
 KINDS = {"m1": ("RS256", "RS384", "RS512"), "m2": ("RS256", "RS512"), "m3": ("ES256",)}
 
 

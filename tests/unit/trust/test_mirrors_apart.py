@@ -1,4 +1,4 @@
-"""Mirrors and operators that work apart and meet through git: what holds whatever they did, in whatever order."""
+"""Mirrors and operators that work separately and merge through git: invariants for any actions in any order."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,7 +69,7 @@ class Mirror:
 
 @dataclass
 class Fleet:
-    """Mirrors and operators; `asked` are the keys that operators revoked, `emptied` tells of a `--last`."""
+    """Mirrors and operators; `asked` are the keys that operators revoked, `emptied`: an operator used `--last`."""
 
     mirrors: tuple[Mirror, ...]
     now: datetime = START
@@ -78,7 +78,7 @@ class Fleet:
     emptied: bool = False
 
     def meet(self, mirror: Mirror) -> None:
-        """Fetch, merge, push: what is written can be read, and a revocation of either side is kept."""
+        """Fetch, merge, push: the written ledger can be read, and a revocation of either side is kept."""
         revoked = revoked_thumbprints(self.shared) | revoked_thumbprints(mirror.head)
         mirror.head = self.shared = merge(self.shared, mirror.head)
         assert read_ledger(write_ledger(self.shared), issuer=ISSUER) == LedgerRead(self.shared)
@@ -99,7 +99,7 @@ class Fleet:
             mirror.head = outcome.ledger
 
     def settle(self) -> None:
-        """Everybody meets and looks until a whole round changes nothing."""
+        """All mirrors sync and run passes until a whole round changes nothing."""
         for _ in range(12):
             before = self.shared
             for mirror in self.mirrors:
@@ -134,7 +134,7 @@ events = st.one_of(
 def test_mirrors_that_worked_apart_agree(
     chosen: list[KeyPolicy], history: list[tuple[int, tuple[str, object]]]
 ) -> None:
-    """They come to rest; no revoked key is public but one that must be kept; none is public that nobody showed."""
+    """They converge; only a kept key may be revoked and public; every public key was shown by an apiserver."""
     fleet = Fleet(tuple(Mirror(policy) for policy in chosen))
     ever: set[KeyId] = {key_id(KEYS[0])}
     for number, (what, argument) in history:

@@ -146,7 +146,7 @@ LIARS = (record(key("1111", V.thumbprint), D), record(key("2222", V.kid), D))
     ids=["full thumbprint", "kid", "beginning of a thumbprint", "thumbprint of a liar"],
 )
 def test_records_that_are_named_like_a_key_do_not_hide_it(text: str, expected: str) -> None:
-    """Whoever adds records with V's thumbprint and V's kid as kids keeps nobody from revoking V by its thumbprint."""
+    """Records with V's thumbprint or V's kid as their kids cannot prevent revoking V by its thumbprint."""
     result = find_key_material(ledger(record(V, P), *LIARS), text)
     assert (result.code if isinstance(result, Reason) else result) == expected
 
@@ -162,7 +162,7 @@ def test_records_that_are_named_like_a_key_do_not_hide_it(text: str, expected: s
     ids=["of a thumbprint", "of another kid", "of another kid, too short", "of a thumbprint, too short"],
 )
 def test_kid_that_another_key_begins_with_names_none(kids: tuple[str, str], text: str, expected: str) -> None:
-    """A held record whose kid is the beginning of another's thumbprint is never approved in its place."""
+    """A held record is never approved in place of another one because its kid is a prefix of that one's thumbprint."""
     result = find_key(ledger(record(key("aaaa", kids[0]), H), record(key("bbbb", kids[1]), H)), text)
     found = result.code if isinstance(result, Reason) else result.key.thumbprint.removeprefix("thumbprint-of-")
     assert found == expected
@@ -257,7 +257,7 @@ def test_decision_says_what_became_of_each_key(
     ids=["revoked", "not held", "no reason", "last key"],
 )
 def test_refused_decision_says_what_to_do(decide: Callable[[], LedgerUpdate | Reason], remedy: str) -> None:
-    """Whoever is called at night reads the remedy, not the code."""
+    """The remedy is complete without the code."""
     result = decide()
     assert isinstance(result, Reason)
     assert result.remedy == remedy
@@ -267,7 +267,7 @@ def test_refused_decision_says_what_to_do(decide: Callable[[], LedgerUpdate | Re
 
 
 def test_held_key_becomes_published() -> None:
-    """Its generation grows by one, what held it is gone, and nothing else moves."""
+    """Its generation grows by one, the reason for holding it is removed, and nothing else changes."""
     outcome = approve(ledger(record(A, P), record(B, H)), key_id(B), NOW)
     assert statuses(outcome) == {"aaaa": (P, 1), "bbbb": (P, 2)}
     assert isinstance(outcome, LedgerUpdate)
@@ -298,7 +298,7 @@ def test_approved_key_retires_the_other_of_its_kid(other: Status, after: tuple[S
 
 
 def test_returned_key_that_retires_forgets_its_return() -> None:
-    """Only a published record may say when it came back; else nobody could read the ledger."""
+    """Only a published record may have a return date; otherwise the ledger is unreadable."""
     returned = record(Y, P, returned_at=NOW - HOUR)
     outcome = approve(ledger(returned, record(Z, H)), key_id(Z), NOW)
     assert isinstance(outcome, LedgerUpdate)
@@ -322,7 +322,7 @@ def test_key_that_is_not_held_is_not_approved(status: Status, revoked: set[Thumb
 
 
 def test_material_that_is_revoked_under_another_kid_is_not_approved() -> None:
-    """A revoked key never comes back, whatever its kid."""
+    """A revoked key never comes back, under any kid."""
     known = ledger(record(A, X), record(key("aaaa", "other"), H))
     assert code(approve(known, (Kid("other"), A.thumbprint), NOW)) == "key.revoked"
 
@@ -332,7 +332,7 @@ def test_material_that_is_revoked_under_another_kid_is_not_approved() -> None:
 
 @pytest.mark.parametrize("status", [H, P, R, D], ids=str)
 def test_key_of_any_status_is_revoked_under_every_kid(status: Status) -> None:
-    """The fields of the former status are gone, and every record of the material has moved once."""
+    """The fields of the former status are cleared, and every record of the material has changed once."""
     known = ledger(record(A, status), record(key("aaaa", "other"), H), record(B, P))
     outcome = revoke(known, {A.thumbprint}, now=NOW, reason="stolen laptop", last=False)
     assert isinstance(outcome, LedgerUpdate)
@@ -373,7 +373,7 @@ def test_last_is_not_recorded_while_keys_are_left() -> None:
 
 
 def test_held_key_is_revoked_without_last() -> None:
-    """What is not public empties nothing."""
+    """Revoking a key that is not public does not empty the set."""
     outcome = revoke(ledger(record(A, H)), {A.thumbprint}, now=NOW, reason="unknown", last=False)
     assert statuses(outcome) == {"aaaa": (X, 2)}
 
@@ -386,7 +386,7 @@ def test_revoking_twice_changes_nothing() -> None:
 
 
 def test_set_that_two_operators_emptied_is_published_empty_by_last() -> None:
-    """Each revoked one key of two; merged one of them stays public, until `last` says that none shall be."""
+    """Each operator revoked one of two keys; after the merge one stays public until `last` permits an empty set."""
     known = ledger(record(A, P), record(B, P))
     one = revoke(known, {A.thumbprint}, now=NOW, reason="one", last=False)
     two = revoke(known, {B.thumbprint}, now=NOW, reason="two", last=False)
@@ -425,7 +425,7 @@ PATIENTLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 @PATIENTLY
 @given(known=ledgers(), data=st.data(), reason=printable(1000), last=st.booleans())
 def test_revocation_holds_for_every_ledger(known: Ledger, data: st.DataObject, reason: str, last: bool) -> None:
-    """It can be read again, survives a merge with what was before, and empties nothing that `last` did not allow."""
+    """It can be read again, survives a merge with the earlier ledger, and empties no set without `last`."""
     known = merge(known, known)
     every = sorted({r.key.thumbprint for r in known.records}) or [Thumbprint("none")]
     material = frozenset(data.draw(st.sets(st.sampled_from(every))))
@@ -462,7 +462,7 @@ def test_approval_holds_for_every_ledger(known: Ledger, data: st.DataObject) -> 
 
 
 def test_decision_is_possible_at_the_highest_generation() -> None:
-    """Whoever pushes a ledger with the highest generation there is cannot stop a revocation or an approval."""
+    """A pushed ledger with the highest possible generation cannot stop a revocation or an approval."""
     known = ledger(record(A, P, generation=MAX_GENERATION), record(B, H, generation=MAX_GENERATION))
     revoked = revoke(known, {B.thumbprint}, now=NOW, reason="stolen", last=False)
     assert statuses(revoked)["bbbb"] == (X, MAX_GENERATION)

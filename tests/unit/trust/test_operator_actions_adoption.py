@@ -1,4 +1,4 @@
-"""Taking over what somebody else published: believed key by key, and never more than that."""
+"""Adopting documents that another tool published: each key is validated by itself."""
 
 import json
 from dataclasses import replace
@@ -50,14 +50,14 @@ def left_out(result: Adoption | Reason) -> list[str]:
 
 
 def blocked(result: Adoption | Reason) -> list[str]:
-    """What must come first, in the words of the event, before anything begins to retire."""
+    """The conditions before a key may retire, in the words of the event."""
     assert isinstance(result, Adoption)
     reported = [event.sentence for event in result.outcome.events if event.name == "retirement.blocked"]
     return [each.partition(" until ")[2].removeprefix("these answer: ").removesuffix(".") for each in reported]
 
 
 def test_shown_keys_are_published_and_the_others_retire() -> None:
-    """What an apiserver shows stays or goes public; what only the public document has begins to retire now."""
+    """Keys that an apiserver shows are published; keys that only the public document has begin to retire now."""
     result = adopt(ISSUER, jwks_body(A, C), POLICY, given(shows(A, B)))
     assert adopted(result) == {A.thumbprint: P, B.thumbprint: P, C.thumbprint: R}
     assert left_out(result) == []
@@ -79,7 +79,7 @@ def test_nothing_public_is_a_first_pass() -> None:
 
 
 def test_policy_hold_is_answered_by_adopting() -> None:
-    """The operator looked at it: what an apiserver shows is published, whatever `new_keys` says."""
+    """The operator reviewed the keys: those that an apiserver shows are published, for any `new_keys`."""
     result = adopt(ISSUER, jwks_body(A), replace(POLICY, new_keys="hold"), given(shows(A, B)))
     assert adopted(result) == {A.thumbprint: P, B.thumbprint: P}
 
@@ -100,7 +100,7 @@ def test_public_key_retires_if_an_apiserver_reuses_its_kid() -> None:
 
 
 def test_revoked_keys_stay_out() -> None:
-    """Shown or public: a thumbprint that is revoked is not published, and the public one is told."""
+    """A revoked thumbprint is not published, whether shown or public; the public one is reported."""
     policy = replace(POLICY, revoked=frozenset({B.thumbprint, C.thumbprint}))
     result = adopt(ISSUER, jwks_body(A, B, C), policy, given(shows(A, B)))
     assert adopted(result) == {A.thumbprint: P, B.thumbprint: X}
@@ -142,7 +142,7 @@ PRIVATE = json.dumps({"keys": [A.members() | {"d": "AQAB"}, C.members()]}).encod
     ],
 )
 def test_unacceptable_keys_are_listed_and_left_out(body: bytes, policy: KeyPolicy, codes: list[str]) -> None:
-    """Nothing but what the apiserver shows comes into the ledger, and every refusal is told with its place."""
+    """Only keys that the apiserver shows come into the ledger, and every rejection is reported with its place."""
     result = adopt(ISSUER, body, policy, given(shows(A)))
     assert adopted(result) == {A.thumbprint: P}
     assert left_out(result) == codes
@@ -159,7 +159,7 @@ def test_bad_key_does_not_take_the_good_ones_with_it() -> None:
 
 
 def test_limits_of_a_pass_hold_for_shown_keys() -> None:
-    """Of more than 100 keys of a kind the next 32 are held, and the others are told as not recorded."""
+    """Of more than 100 keys of a kind the next 32 are held, and the others are reported as not recorded."""
     many = tuple(with_kid(A, f"kid {i:03}") for i in range(200))
     result = adopt(ISSUER, None, OPAQUE, given(shows(*many)))
     assert isinstance(result, Adoption)
@@ -199,7 +199,7 @@ def test_too_few_answers_begin_no_retirement() -> None:
 
 
 def test_nothing_is_adopted_when_no_apiserver_answers() -> None:
-    """The public document alone is nobody's word."""
+    """The public document alone is not a trusted source."""
     result = adopt(ISSUER, jwks_body(A), POLICY, given(silent()))
     assert isinstance(result, Reason)
     assert result.code == "adopt.nothing_shown"

@@ -104,7 +104,7 @@ def test_unclosed_quotes_cost_linear_time() -> None:
 
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists)))
 def test_every_object_survives(value: dict[str, object]) -> None:
-    """Whatever object is written as JSON is read again unchanged."""
+    """Any object that is written as JSON is read back unchanged."""
     assert read_object(json.dumps(value).encode(), "jwks") == value
 
 
@@ -182,7 +182,7 @@ def test_quoted_text_is_harmless(text: str, expected: str) -> None:
 
 @given(st.text())
 def test_any_text_becomes_printable(text: str) -> None:
-    """Whatever comes from outside can stand on a terminal."""
+    """Any text from outside is safe to print on a terminal."""
     assert quote(text).isprintable()
     assert json_path_step(text).isprintable()
 
@@ -200,7 +200,7 @@ def test_any_text_becomes_printable(text: str) -> None:
     ],
 )
 def test_values_are_described_by_type(value: object, expected: str) -> None:
-    """Only texts are shown; of anything else the type is told."""
+    """Only texts are shown; any other value is reported by its type."""
     assert describe_json(value) == expected
 
 
@@ -211,7 +211,7 @@ def test_odd_member_names_are_quoted_in_places(name: str, expected: str) -> None
 
 
 def test_refusal_without_a_reason_is_impossible() -> None:
-    """Nobody can refuse without saying why."""
+    """A rejection without a reason is an error."""
     with pytest.raises(ValueError, match="needs a reason"):
         Rejected(())
 
@@ -262,6 +262,6 @@ def test_claims_of_any_token_are_read_as_a_lenient_receiver_reads_them(
 
 @given(st.binary())
 def test_no_payload_raises(payload: bytes) -> None:
-    """Whatever a token holds, reading its claims ends in a value."""
+    """For any token, reading its claims returns a value."""
     unverified_claims(b"e30." + payload + b".sig")
     unverified_claims(b"e30." + urlsafe_b64encode(payload) + b".sig")

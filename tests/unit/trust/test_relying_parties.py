@@ -39,7 +39,7 @@ NOTHING: tuple[list[str], list[str]] = ([], [])
 
 
 def test_rsa_works_everywhere() -> None:
-    """One RSA key and a token of an hour for one audience: nobody has anything to say (facts.md#26)."""
+    """One RSA key and a token of an hour for one audience: no party reports anything (facts.md#26)."""
     real = read_token(captured("17-token-lifetimes/no-max-1h"))
     assert isinstance(real, Token)
     assert reported(PartyInput(ISSUER, (RSA,), everywhere(AUDIENCE), real)) == dict.fromkeys(
@@ -249,12 +249,12 @@ ROWS: dict[str, tuple[PartyInput, Party, list[str], list[str]]] = {
 
 @pytest.mark.parametrize(("shown", "party", "reasons", "notes"), ROWS.values(), ids=ROWS)
 def test_limit_of_a_relying_party(shown: PartyInput, party: Party, reasons: list[str], notes: list[str]) -> None:
-    """On the limit and past it: what that party alone says."""
+    """At the limit and past it: the answer of that party alone."""
     assert reported(shown)[str(party)] == (reasons, notes)
 
 
 def test_common_problems_come_first() -> None:
-    """A token that expired is refused by all, whatever else they say."""
+    """All parties reject an expired token, besides their other reasons."""
     expired = Reason("expired", "It expired.", "Take another.")
     found = answers(PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token()), (expired,))
     assert [answer.accepts for answer in found] == [False] * 3

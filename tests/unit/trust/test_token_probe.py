@@ -74,14 +74,14 @@ def test_signing_key_that_is_not_public_is_a_failure(status: Status | None) -> N
 
 
 def test_signing_key_that_is_held_is_no_failure_of_its_own() -> None:
-    """The held key makes the exit status 3 already; the error says what it costs."""
+    """The held key already sets exit status 3; the error describes the consequences."""
     found = judged(KeyRecord(signer().key, Status.HELD, 1, NOW, held_because="policy"))
     assert (len(found.events), found.failures) == (1, ())
     assert "held (policy)" in found.events[0].sentence
 
 
 def test_signing_key_that_is_revoked_is_no_failure() -> None:
-    """An operator wanted it: told until the cluster signs with another one."""
+    """An operator revoked the key: it is reported until the cluster signs with another one."""
     found = judged(trimmed(KeyRecord(signer().key, Status.REVOKED, 1, NOW, revocation=Revocation(NOW, "stolen"))))
     assert (len(found.events), found.failures) == (1, ())
 

@@ -1,8 +1,8 @@
-"""Reading tokens: those that a real kube-apiserver minted come out as they were meant.
+"""Reading tokens: tokens of a real kube-apiserver are parsed correctly.
 
-Claims in words: what is right, what is wrong, and since when.
+Claims in words: which are right, which are wrong, and since when.
 
-Who signed a token: real tokens on real key sets, and every fate that a key can have.
+The signing key of a token: real tokens with real key sets, and every status that a key can have.
 """
 
 import json
@@ -36,7 +36,7 @@ from support.tokens import AUDIENCE, captured, captured_names, claims, compact, 
 
 @pytest.mark.parametrize("name", captured_names())
 def test_captured_token_is_read_as_the_apiserver_meant_it(name: str) -> None:
-    """Every claim of the decoded file beside it (where there is one), and dates as dates."""
+    """Every claim equals that of the decoded file next to it (if there is one), and dates are dates."""
     token = read_token(captured(name))
     assert isinstance(token, Token)
     assert token.subject.startswith("system:serviceaccount:")
@@ -192,7 +192,7 @@ def test_one_common_audience_is_enough() -> None:
 
 
 def test_usual_audience_of_a_cloud_passes_and_is_reported_as_such() -> None:
-    """Nobody configured it, and the cloud takes it all the same; who is configured stays out of the sentence."""
+    """The cloud accepts its usual audience without configuration; the sentence does not name configured clouds."""
     found = {each.subject: each for each in check_claims(token(), ISSUER, ("other",), NOW, (AUDIENCE,))}
     assert found["aud"].finding is TokenCheckStatus.PASSED
     assert "usual audience" in found["aud"].sentence
@@ -306,7 +306,7 @@ def test_second_key_of_one_kid_is_tried_too() -> None:
 
 
 def test_unknown_kid_names_the_public_ones() -> None:
-    """People compare kids: those that are public are told, and where to look."""
+    """People compare kids: the reason lists the public ones and names the place to look."""
     token, keys = token_of(captured("04b-rotated-away-rsa3-only/token-cluster-aud")), keys_of("02-rsa1-ec2-overlap/")
     found = signing_key(token, keys, name=NAME, ledger=None)
     assert isinstance(found, Reason)
@@ -370,7 +370,7 @@ def test_odd_names_are_printed_unchanged() -> None:
 
 
 def test_held_key_with_a_taken_kid_is_found_by_its_signature() -> None:
-    """The public key of the kid is another one: what is held is told, not a wrong signature."""
+    """The public key of this kid is another one: the reason reports the held key, not a wrong signature."""
     by, taken = signer().called("same"), signer("P-256", 1).called("same")
     record = KeyRecord(by.key, Status.HELD, 1, AT, held_because="kid_taken")
     token = token_of(mint(by, claims(0)))
@@ -380,7 +380,7 @@ def test_held_key_with_a_taken_kid_is_found_by_its_signature() -> None:
 
 
 def test_key_without_material_is_no_excuse_for_a_wrong_signature() -> None:
-    """The kid is that of a public key: whether the dropped one of the same kid signed, nobody can tell."""
+    """The kid is that of a public key: it is unknown whether the dropped key of the same kid signed."""
     by, taken = signer().called("same"), signer("P-256", 1).called("same")
     record = trimmed(KeyRecord(by.key, Status.DROPPED, 3, AT))
     token = token_of(mint(by, claims(0)))
@@ -390,7 +390,7 @@ def test_key_without_material_is_no_excuse_for_a_wrong_signature() -> None:
 
 
 def test_signer_is_preferred_to_a_key_that_is_only_named() -> None:
-    """Of two records of one kid the one whose key made the signature is meant."""
+    """Of two records of one kid, the one with the key that made the signature counts."""
     by, gone = signer().called("same"), signer("P-256", 1).called("same")
     held = KeyRecord(by.key, Status.HELD, 1, AT, held_because="kid_taken")
     ledger = Ledger(ISSUER, (trimmed(KeyRecord(gone.key, Status.DROPPED, 3, AT)), held))

@@ -1,6 +1,6 @@
-"""Weak RSA keys are told apart from sound ones.
+"""Weak RSA keys are distinguished from sound ones.
 
-Checks across all issuers: shared keys are told, shared primes found, and nobody can accuse another's key.
+Checks across all issuers: shared keys are reported, shared primes are found, and no issuer can block another's key.
 """
 
 from collections.abc import Callable, Sequence
@@ -181,7 +181,7 @@ def test_other_private_key_is_no_small_one(crv: str) -> None:
 
 @pytest.mark.parametrize(("bits", "cost"), [(1024, 1), (2048, 8), (4096, 64), (8192, 512)])
 def test_cost_of_checking_grows_with_the_cube_of_the_size(bits: int, cost: int) -> None:
-    """What is told before anything costly is computed."""
+    """These faults are reported before any costly computation."""
     assert checking_cost(2**bits - 1) == cost
 
 
@@ -229,7 +229,7 @@ def test_key_of_two_issuers_is_reported_at_both() -> None:
 
 
 def test_shared_key_is_detected_by_its_material() -> None:
-    """Another kid makes no other key; each issuer is told the kid that it shows itself."""
+    """Another kid makes no other key; the event of each issuer has the kid that the issuer shows."""
     other_name = with_kid(EC_KEYS[0], "other")
     found = keys_used_twice({name("perth"): (EC_KEYS[0],), name("sydney"): (other_name,)})
     assert [found[name(n)][0].fields["kid"] for n in ("perth", "sydney")] == [EC_KEYS[0].kid, "other"]
@@ -253,7 +253,7 @@ def test_sentence_of_a_key_that_many_share_stays_short(count: int, more: str) ->
 
 
 def test_two_shared_keys_are_two_events() -> None:
-    """Every shared key is told, in a fixed order."""
+    """Every shared key is reported, in a fixed order."""
     shown = {name(n): RSA_KEYS[:2] for n in ("sydney", "perth")}
     reported = [event.fields["thumbprint"] for event in keys_used_twice(shown)[name("perth")]]
     assert reported == sorted(key.thumbprint for key in RSA_KEYS[:2])
@@ -292,7 +292,7 @@ def test_two_shared_keys_are_two_events() -> None:
     ],
 )
 def test_suspects(new: list[int], known: list[int], held: list[int]) -> None:
-    """A new modulus with a factor of another one is held; one whose multiple somebody shows is not."""
+    """A new modulus that shares a factor with another one is held; a modulus with a published multiple is not."""
     found = keys_sharing_primes(map(rsa, new), map(rsa, known))
     assert found == {rsa(n).thumbprint: "shared_prime" for n in held}
 
@@ -316,7 +316,7 @@ def test_sound_keys_are_no_suspects() -> None:
 
 
 def test_many_new_keys_are_sieved_to_the_same_answer() -> None:
-    """Above 200 new keys the batch decides first, and the exact rule has the last word."""
+    """Above 200 new keys the batch check runs first, and the exact rule decides."""
     primes = PRIMES[: 2 * (FEW_KEYS + 1)]
     sound = [p * q for p, q in zip(primes[::2], primes[1::2], strict=True)]
     multiple_elsewhere, guilty = sound[0], sound[1]
@@ -359,7 +359,7 @@ def test_suspects_are_what_the_definition_says(new: list[Key], known: list[Key])
 @given(st.lists(moduli, max_size=14))
 @pytest.mark.parametrize("number", [None, int], ids=["Decimal", "int"])
 def test_weak_pairs_are_what_gcd_says(number: Callable[[int], Any] | None, keys: list[Key]) -> None:
-    """Whatever numbers it calculates with, the batch finds exactly the pairs that gcd finds one by one."""
+    """With any number type, the batch finds exactly the pairs that gcd finds one by one."""
     unique = {key.thumbprint: key for key in keys}.values()
     expected = {
         (min(a.thumbprint, b.thumbprint), max(a.thumbprint, b.thumbprint))
@@ -371,7 +371,7 @@ def test_weak_pairs_are_what_gcd_says(number: Callable[[int], Any] | None, keys:
 
 
 def test_without_rsa_keys_there_is_no_weak_pair() -> None:
-    """No keys, or elliptic ones alone, have no prime in common."""
+    """An empty set and a set of only EC keys have no prime in common."""
     assert shared_prime_pairs(()) == ()
     assert shared_prime_pairs(EC_KEYS) == ()
 
