@@ -148,7 +148,7 @@ def test_two_writers_race_for_one_object_and_none_of_their_states_is_lost(world:
 
 
 def test_two_writers_that_saw_the_same_race_and_one_wins(world: World) -> None:
-    """Of two writers that start together exactly one lands, and its bytes stand there; the other is told of them."""
+    """Of two simultaneous writers exactly one succeeds, and its bytes are stored; the other one gets a conflict."""
     seen: ETag | None = None
     with ThreadPoolExecutor(2) as pool:
         for number in range(25):
@@ -219,7 +219,7 @@ def test_other_keys_stay_private_under_the_policy(world: World, web: PublicHttpC
 
 
 def test_cause_of_a_forbidden_read_is_found_in_the_bucket(world: World, web: PublicHttpClient) -> None:
-    """The 403 of the world is told by what the bucket's owner sees: no object, no policy, a policy for another key."""
+    """A public 403 is explained by what the owner sees: no object, no policy, a policy for another key."""
 
     def cause() -> str:
         looked = read_back(web, world.bucket, [world.wanted], world.publish, NEVER_COMMITTED)
@@ -235,7 +235,7 @@ def test_cause_of_a_forbidden_read_is_found_in_the_bucket(world: World, web: Pub
 
 
 def test_block_public_access_is_named_before_the_policy(world: World, web: PublicHttpClient) -> None:
-    """A bucket that refuses public policies is told so: `provision` of a policy alone would not help."""
+    """A bucket that refuses public policies is reported: provisioning a policy alone would not help."""
     landed(world)
     world.owner.put_public_access_block(
         Bucket=world.publish.bucket, PublicAccessBlockConfiguration={"BlockPublicPolicy": True}

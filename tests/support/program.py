@@ -279,8 +279,8 @@ def _become(descriptors: list[int], command: list[str], environ: dict[str, str],
     sys.orig_argv[:] = command
     sys.argv[:] = [str(program.__file__), *command[len(MIRROR) :]]
     # They stay open as long as the process, as Python's own do.
-    sys.stdin = open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")  # noqa: SIM115
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  it stays open
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  it stays open
+    sys.stderr = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")  # noqa: SIM115  as above
     program.main()
     raise AssertionError("the program came back")

@@ -158,7 +158,7 @@ def test_policy_that_is_none_is_not_touched(text: str) -> None:
 
 
 def test_foreign_public_statement_is_reported_and_kept() -> None:
-    """Somebody opened more than the documents: that is their decision, and it is told."""
+    """A policy that opens more than the documents is reported and kept: that is the operator's decision."""
     plan = plan_bucket(replace(RIGHT, policy=policy(ALL_OF_IT)), WANTED)
     assert notes(plan) == ["foreign_public"]
     assert "Theirs" in plan.notes[0].sentence
@@ -260,7 +260,7 @@ def test_acls_that_still_count_are_reported() -> None:
 
 
 def test_custom_host_is_reported() -> None:
-    """Behind CloudFront with origin access control a public policy is not needed, and the operator is told before."""
+    """Behind CloudFront with origin access control no public policy is needed, and the plan says so."""
     plan = plan_bucket(RIGHT, replace(WANTED, base_urls=("https://oidc.example.com", HOST)))
     assert notes(plan) == ["other_host"]
     assert "https://oidc.example.com" in plan.notes[0].sentence
@@ -274,7 +274,7 @@ def many(count: int) -> tuple[ObjectKey, ...]:
 
 
 def test_policy_over_the_limit_is_refused_with_how_many_fit() -> None:
-    """Stars would open more than is published: the number that fits is told, and is right."""
+    """Wildcards would open more than is published. The reported number of objects that fit is correct."""
     plan = plan_bucket(BucketState("absent"), replace(WANTED, keys=many(1000)))
     assert codes_of(plan) == ["create_bucket", "enable_versioning"]
     assert problems(plan) == ["policy_too_large"]

@@ -54,7 +54,7 @@ def test_port_443_is_no_part_of_the_provider() -> None:
 
 
 def test_missing_audience_is_added_and_a_foreign_one_left() -> None:
-    """Pods that this program does not know may use an audience: it is told, never removed."""
+    """Other pods may use an audience: it is reported, never removed."""
     plan = plan_provider(there("other"), ISSUER, ("a",))
     assert plan.differences == (BucketChange("add_audience", "audience a", "not accepted", "accepted", "a"),)
     assert [note.code for note in plan.notes] == ["extra_audiences"]

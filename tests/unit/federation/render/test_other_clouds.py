@@ -264,7 +264,7 @@ def test_list_with_a_comma_has_another_separator(tmp_path: Path) -> None:
 
 
 def test_google_credentials_file_names_no_secret() -> None:
-    """It only says where the token is and which provider it is for; the token's audience is told beside it."""
+    """It contains only the path of the token and its provider; the audience of the token is printed beside it."""
     read = json.loads(text("workload-identity-provider", "json"))
     assert read["credential_source"] == {"file": "/var/run/secrets/oidc-token/token"}
     assert read["audience"].endswith("/workloadIdentityPools/syd-prod/providers/syd-prod")
