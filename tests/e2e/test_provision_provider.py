@@ -334,7 +334,7 @@ def test_store_without_a_setting_gets_a_note(moto: Moto) -> None:
 
 @pytest.mark.s3
 def test_store_that_demands_the_location_gets_it(store: Store) -> None:
-    """For a store that is not AWS, the first request names no region. If the store refuses that, the second one does."""
+    """To a store that is not AWS the first request names no region. If the store refuses it, the second one does."""
     publish = store.server.publish(f"new-{uuid.uuid4().hex}")
     office = S3Admin(publish, boto3.session.Session())
     wanted = DesiredBucket(publish.bucket, REGION, "aws", (ObjectKey("jwks"),), (publish.base_url,))
