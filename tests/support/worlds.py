@@ -109,7 +109,7 @@ class World:
             replica.pull(lever)
 
     def environ(self) -> dict[str, str]:
-        """The program's environment, without this machine's settings and without coverage, which would double the time."""
+        """The program's environment: without this machine's settings, and without coverage, which doubles the time."""
         of_others = ("AWS_", "GIT_", "OIDC_", "COVERAGE_")
         plain = {name: value for name, value in os.environ.items() if not name.startswith(of_others)}
         return plain | {
