@@ -41,7 +41,7 @@ def test_empty_state_dir_pushes_before_it_puts(shared: Situation) -> None:
 
 
 def test_kept_disk_completes_its_history_with_the_second_pass(shared: Situation) -> None:
-    """A pod that runs one pass fetches only the newest commit. A kept disk fetches all, so it can restore the remote."""
+    """A pod that runs one pass fetches only the newest commit. A kept disk fetches all, and can restore the remote."""
     shared.run(ONE, ONE)
     assert shared.world.history.completed == 0
     remote_of(shared).down = True
@@ -171,7 +171,7 @@ def answer_with(apiserver: str, *keys: Key) -> Answer:
 
 
 def test_key_set_that_we_had_before_is_another_mirrors_when_it_put_it(shared: Situation) -> None:
-    """The bucket has an older key set of ours, put by another mirror after a revocation: it stays while the remote is down."""
+    """Another mirror put an older key set of ours after a revocation: it stays while the remote is down."""
     shared.run(ONE, ONE)
     before = shared.public() or b""
     remote_of(shared).down = True

@@ -130,7 +130,7 @@ def test_distributions_are_distinguished() -> None:
 
 
 def test_reference_follows_from_commit_and_changes() -> None:
-    """The same commit and changes, in any order, give the same reference; any other commit or change gives another one."""
+    """The same commit and changes, in any order, give the same reference; any other commit or change gives another."""
     one, two = ChangedPath(PUBLISH, URL, "1"), ChangedPath(PUBLISH, f"{URL}2", "1")
     (first,), (again,) = invalidations((one, two), COMMIT), invalidations((two, one), COMMIT)
     assert first == again

@@ -105,7 +105,7 @@ def test_pod_learns_of_revocations_from_the_commit_that_the_objects_name(shared:
 
 
 def test_commit_that_the_server_lost_is_reported_and_passes_continue(shared: Situation) -> None:
-    """`snapshot.unknown` is reported. SECURITY.md describes what an attacker can do who can push and write the bucket."""
+    """`snapshot.unknown` is reported. SECURITY.md describes this attack: pushing and writing the bucket."""
     set_back(shared)
     remote_of(shared).forgets = True
     report = shared.beside().run(BOTH, BOTH)

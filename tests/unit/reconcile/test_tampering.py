@@ -66,7 +66,7 @@ def names(report: Report) -> list[str]:
 
 @pytest.mark.parametrize("tamper", TABLE.values(), ids=TABLE.keys())
 def test_tampering_is_repaired_in_one_pass(tmp_path: Path, tamper: Tamper) -> None:
-    """Any change of the bytes or headers that clients get is drift: an event and a repair. The next pass does nothing."""
+    """Any change of the bytes or headers that clients get is drift: an event and a repair, and then no further put."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)
     meant = here.world.bucket.objects[KEY]
