@@ -1,6 +1,6 @@
-"""A name that resolves differently from one pass to the next: to another address, to none, to another server, and back.
+"""An apiserver's name that resolves differently in each pass: to other addresses, to none, or to another server.
 
-The source lives as long as a daemon's does: one object over all passes.
+One poller is used for all passes, as in a daemon.
 """
 
 import socket
@@ -38,7 +38,7 @@ _HOST = HOST.replace(".", "_")
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the name may lead: the key that the apiserver there shows, or the code with which it is refused."""
+    """A result of the name's resolution: the key that the apiserver there shows, or the code of its rejection."""
 
     addresses: tuple[str, ...]
     shows: Key | None = None
@@ -58,7 +58,7 @@ PLACES = {
 
 
 class Names(FakeResolver):
-    """The name server of the test: it knows HOST alone, and hangs where that leads to `HANGS`."""
+    """The test's resolver: it knows only HOST, and hangs if that resolves to `HANGS`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Names(FakeResolver):
 
 @dataclass
 class Cluster:
-    """A mirror, the name of its apiserver, and who answers at the addresses."""
+    """A mirror, the resolver for its apiserver's name, and the servers by address."""
 
     mirror: OnDisk
     names: Names
@@ -90,7 +90,7 @@ class Cluster:
         )
 
     def run(self, *addresses: str) -> Report:
-        """A pass while the name leads there."""
+        """Run a pass while the name resolves to these addresses."""
         self.names.lead_to(*addresses)
         return self.mirror.run_once()
 
@@ -99,7 +99,7 @@ class Cluster:
         return {key for key in (FIRST, SECOND, STRANGERS) if key.kid.encode() in body}
 
     def state(self) -> tuple[object, ...]:
-        """Everything that a refused answer must leave as it is."""
+        """Everything that a rejected answer must not change."""
         heads = (branch(self.mirror.repository), branch(self.mirror.tmp / "remote.git"))
         return *heads, dict(self.mirror.situation.world.bucket.objects)
 
@@ -130,18 +130,18 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def steps(chance: Random) -> list[str]:
-    """Every place in any order, as often as the scale says; it begins with the first one and ends there."""
+    """All places in random order, repeated as the scale says; the old address is first and last."""
     rounds = 20 if scale().everything else 1
     between = [name for _ in range(rounds) for name in chance.sample(sorted(PLACES), len(PLACES))]
     return ["the old address", *between, "the old address"]
 
 
 def test_name_that_leads_elsewhere_adds_what_is_trusted_and_removes_nothing(cluster: Cluster) -> None:
-    """A server that proves to be the apiserver counts at once at any address; any other server changes nothing."""
+    """A server with the apiserver's certificate counts at any address; any other server changes nothing."""
     mirror = cluster.mirror
     mirror.situation.policy = KeyPolicy(retain_removed=timedelta(days=365))
     shown: set[Key] = set()
-    walk = steps(Random(scale().seed))  # noqa: S311  no secrets
+    walk = steps(Random(scale().seed))  # noqa: S311  not secrets
     for name in walk:
         place, before = PLACES[name], cluster.state()
         report = cluster.run(*place.addresses)
@@ -159,7 +159,7 @@ def test_name_that_leads_elsewhere_adds_what_is_trusted_and_removes_nothing(clus
 
 
 def test_name_with_fewer_addresses_begins_and_ends_no_retirement(cluster: Cluster) -> None:
-    """A replica that left the name, or whose address another server has, may still have the key: it is not gone."""
+    """A replica that is missing from the name, or whose address another server has, may still have the key."""
     mirror = cluster.mirror
     mirror.situation.policy = KeyPolicy(retain_removed=HOUR)
     mirror.issuer |= {"discover": "dns", "expect_replicas": 2}

@@ -1,4 +1,4 @@
-"""Which ledger files are trusted in signed and in trusted mode, and how unreadable records count."""
+"""Which ledger files are trusted in signed and in trusted mode, and how invalid records are treated."""
 
 from dataclasses import dataclass, replace
 
@@ -45,7 +45,7 @@ from support.signers import ledger_trust, signer
 
 @dataclass(frozen=True)
 class Case:
-    """A ledger file on the newest commit. `keeps`: its signature needs no renewal."""
+    """A ledger file in the newest commit. `keeps`: its signature need not be renewed."""
 
     sentence: str
     files: Files
@@ -167,7 +167,7 @@ CASES = (
 
 @pytest.mark.parametrize("case", CASES, ids=[each.sentence.replace(" ", "-") for each in CASES])
 def test_ledger_of_the_newest_commit_in_signed_mode(case: Case) -> None:
-    """Trusted are ledgers that a listed key signed for this issuer and repository, and this mirror's own decisions."""
+    """A ledger is trusted if a listed key signed it for this issuer and repository, or if this mirror decided it."""
     history = Git()
     head = history.chain(case.files)
     history.head, history.tracking = (head, None) if case.is_own else (None, head)
@@ -184,7 +184,7 @@ def test_ledger_of_the_newest_commit_in_signed_mode(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=[each.sentence.replace(" ", "-") for each in CASES])
 def test_what_the_pass_before_read_makes_nobody_believe_it(case: Case) -> None:
-    """The previous pass trusted the same bytes with any signer; the result of this pass does not depend on that."""
+    """The cache of a pass that trusted the same bytes does not change the result of this pass."""
     history, ledger_cache = Git(), LedgerCache()
     head = history.chain(case.files)
     history.head, history.tracking = (head, None) if case.is_own else (None, head)
@@ -194,7 +194,7 @@ def test_what_the_pass_before_read_makes_nobody_believe_it(case: Case) -> None:
 
 
 def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
-    """The report names the commit, its unproven author, and the unlisted key with the line to add."""
+    """The report has the commit, its unproven author, and the line of the unlisted key for `allowed_signers`."""
     history = on_remote(signed(A), {**signed(A), **unsigned(A, B)}, {**signed(A), **unsigned(A, B), "x": b"x"})
     (event,) = read(history).events
     changed = history.commits.by_id[history.tracking or CommitId("")].parents[0]
@@ -219,7 +219,7 @@ def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
     ids=["unsigned", "garbage-beside", "other-repository", "no-ledger", "empty"],
 )
 def test_ledger_of_the_newest_commit_in_trusted_mode(files: Files, reported: list[str]) -> None:
-    """Every ledger that can be read counts; of one that cannot, nothing is known and additions go on."""
+    """Every readable ledger is trusted. If it is unreadable, only additions continue."""
     found = read(on_remote(files), TRUSTED)
     assert codes(found) == reported
     assert found.is_lost is bool(reported)
@@ -231,7 +231,7 @@ def test_ledger_of_the_newest_commit_in_trusted_mode(files: Files, reported: lis
 
 @pytest.mark.parametrize("where", ["local", "remote"])
 def test_mirror_without_a_key_stops_at_a_signature(where: str) -> None:
-    """The signature has this repository's name and issuer: this mirror would undo what the others decide."""
+    """The ledger is signed, and a mirror without a key would undo the signers' decisions, so it stops."""
     history = Git()
     head = history.chain(signed(A, by=STRANGER))
     history.head, history.tracking = (head, None) if where == "local" else (None, head)
@@ -242,26 +242,26 @@ def test_mirror_without_a_key_stops_at_a_signature(where: str) -> None:
 
 
 def test_signature_of_a_damaged_ledger_also_stops_a_mirror_without_a_key() -> None:
-    """The repository is signed, whatever became of the file."""
+    """A signature also counts if the ledger beside it is damaged."""
     with pytest.raises(UsageError, match=r"repository\.signed"):
         read(on_remote({**signed(A), PATHS.ledger: b"{}"}), TRUSTED)
 
 
 def test_signature_in_old_commits_stops_no_mirror() -> None:
-    """Where an operator went back to a trusted remote, the signatures of before are only history."""
+    """If an operator returned to trusted mode, signatures in older commits do not matter."""
     found = read(on_remote(signed(A), unsigned(A), {PATHS.ledger: b"{}"}), TRUSTED)
     assert (found.ledger, codes(found)) == (ledger(A), ["ledger.damaged"])
 
 
 def test_first_signing_still_trusts_what_it_finds() -> None:
-    """For one pass everything counts, and nothing is lost."""
+    """The first pass with a key trusts every ledger, so no state is lost."""
     found = read(on_remote(unsigned(A)), replace(SIGNED, as_it_is=True))
     assert (found.ledger, found.signed, found.events, found.failures) == (ledger(A), (), (), ())
 
 
 @pytest.mark.parametrize("trust", [SIGNED, TRUSTED], ids=["signed", "trusted"])
 def test_damaged_record_counts_as_in_our_own_head(trust: VerificationContext) -> None:
-    """It alone is reported; the others of its file count as they stand."""
+    """A damaged record is reported and replaced by our own head's; the file's other records count."""
     history = Git(remote=FakeRemote())
     mine = signed(A, B) if trust is SIGNED else unsigned(A, B)
     body = damaged(write_ledger(ledger(A, record(B, Status.RETIRING, 2), C)), A, status="nonsense")
@@ -275,14 +275,14 @@ def test_damaged_record_counts_as_in_our_own_head(trust: VerificationContext) ->
 
 
 def test_damaged_record_of_an_empty_disk_is_left_out() -> None:
-    """Nothing else is known of it."""
+    """An empty disk has no other version of the damaged record."""
     body = damaged(write_ledger(ledger(A, B)), A, status="nonsense")
     found = read(on_remote({PATHS.ledger: body, PATHS.signature: signature(body)}))
     assert (found.ledger, codes(found)) == (ledger(B), ["ledger.damaged"])
 
 
 def test_damaged_revocation_stays_one() -> None:
-    """Its thumbprint and status can be read: that suffices to keep the key out."""
+    """A damaged revocation with a readable thumbprint and status still keeps the key out."""
     body = damaged(write_ledger(ledger(record(A, Status.REVOKED), B)), A, generation="many", revocation=None)
     found = read(on_remote({PATHS.ledger: body, PATHS.signature: signature(body)}))
     assert found.ledger is not None
