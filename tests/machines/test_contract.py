@@ -49,7 +49,7 @@ from mirror.model import (
 from mirror.report import Effect, IssuerReport
 from mirror.trust.discovery import documents
 from support.fakes import FakeSource
-from support.fleets import MIRROR, OPERATOR, REPLICAS, STRANGER, Ended, Fleet, GitMirror, Killed
+from support.fleets import MIRROR, OPERATOR, REPLICAS, UNLISTED_SIGNER, Ended, Fleet, GitMirror, Killed
 from support.gits import git
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 from support.pushers import PUSHER, SIGNATURE, Record, blob, contains, dropped, record, signed_by
@@ -59,19 +59,26 @@ from torture.scale import scale
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 RETAIN = timedelta(hours=24)
 AUDIT = timedelta(minutes=61)
-TWIN = with_kid(RSA_KEYS[0], "another name of the first key")
-RIVAL = with_kid(RSA_KEYS[3], RSA_KEYS[1].kid)
+SECOND_KID = with_kid(RSA_KEYS[0], "another name of the first key")
+SAME_KID = with_kid(RSA_KEYS[3], RSA_KEYS[1].kid)
 EVIL = with_kid(RSA_KEYS[4], "evil")
-SHOWN: dict[str, Key] = {"a": RSA_KEYS[0], "b": RSA_KEYS[1], "c": RSA_KEYS[2], "e": EC_KEYS[0], "a2": TWIN, "b2": RIVAL}
+SHOWN: dict[str, Key] = {
+    "a": RSA_KEYS[0],
+    "b": RSA_KEYS[1],
+    "c": RSA_KEYS[2],
+    "e": EC_KEYS[0],
+    "a2": SECOND_KID,
+    "b2": SAME_KID,
+}
 """Four keys, one of them also under a second kid, and a fifth key with the kid of another one."""
 POOL = (*SHOWN.values(), EVIL)
 NAMES = {key_id(key): name for name, key in (*SHOWN.items(), ("EVIL", EVIL))}
 BY_MEMBERS = {json.dumps(key.members(), sort_keys=True): key for key in POOL}
-RIVALS = {key_id(RSA_KEYS[1]), key_id(RIVAL)}
+KEYS_WITH_SAME_KID = {key_id(RSA_KEYS[1]), key_id(SAME_KID)}
 FEW = 2
 """The most keys that one history revokes: if all were revoked, nothing else would happen."""
 
-STRANGE_KEY = "signs-with-a-strange-key"
+UNLISTED_KEY = "signs-with-an-unlisted-key"
 PUSHES = (
     "adds",
     "adds-held",
@@ -85,7 +92,7 @@ PUSHES = (
     "replays",
     "rewinds",
     "signs-for-another-repository",
-    STRANGE_KEY,
+    UNLISTED_KEY,
 )
 """What an attacker without a key pushes."""
 PASSES = ("nobody", "mirror 0", "mirror 1", "mirror 2", "pod")
@@ -219,7 +226,7 @@ MIRRORS, MOMENTS = range(3), 21
 """The mirrors with a kept disk, and how many points of a pass an event can happen at."""
 ASKED = ((0, 1), (1, 2), (0, 2))
 """Which replicas each mirror polls."""
-BLIND = 2
+WITHOUT_BUCKET = 2
 """The mirror that cannot reach the bucket."""
 
 
@@ -305,7 +312,7 @@ class Contract:
         self.fleet.signed = self.is_signed
         self.all_replicas_show(self.chance.sample(sorted(SHOWN.keys() - {"b2"}), 2))
         self.mirrors = [self.new_mirror() for _ in range(3)]
-        self.mirrors[BLIND].bucket_down = True
+        self.mirrors[WITHOUT_BUCKET].bucket_down = True
         for which in range(3):
             self.one_pass(which)
 
@@ -422,7 +429,7 @@ class Contract:
             self.one_pass(int(who[-1]))
 
     def push(self, kind: str, old: str) -> None:
-        if kind == STRANGE_KEY and self.kind == "open":
+        if kind == UNLISTED_KEY and self.kind == "open":
             return  # mirrors without a signing key stop at a signed ledger: `repository.signed` (SECURITY.md)
         self.happens(f"push: {kind}")
         pusher = self.fleet.pusher()
@@ -445,8 +452,8 @@ class Contract:
             pusher.write(SIGNATURE, b"garbage..%d\n" % self.chance.randrange(9))
         elif kind == "signs-for-another-repository":
             pusher.write_records(_with(records, record(EVIL)), signer=MIRROR, repository="another")
-        elif kind == STRANGE_KEY:
-            pusher.write_records(_with(records, record(EVIL)), signer=STRANGER)
+        elif kind == UNLISTED_KEY:
+            pusher.write_records(_with(records, record(EVIL)), signer=UNLISTED_SIGNER)
         else:
             pusher.write_records(_edited(kind, records, self.chance))
         if pusher.push() != head:
@@ -505,7 +512,7 @@ class Contract:
         self.one_pass(self.chance.choice(MIRRORS))
 
     def one_pass(self, which: int) -> None:
-        self.happens("a pass without the bucket" if which == BLIND else "a pass")
+        self.happens("a pass without the bucket" if which == WITHOUT_BUCKET else "a pass")
         self.run(self.mirrors[which], ASKED[which])
 
     def pod_passes(self) -> None:
@@ -630,7 +637,7 @@ class Contract:
         self.set_refused(refused=False)
         for each in self.replicas:
             each.mood = "good"
-            each.keys = tuple(key for key in each.keys if key != RIVAL) if not each.is_believed else each.keys
+            each.keys = tuple(key for key in each.keys if key != SAME_KID) if not each.is_believed else each.keys
         for mirror in self.mirrors:
             mirror.clock_ahead = timedelta(0)
         for _ in range(3):
@@ -642,7 +649,7 @@ class Contract:
         after = self.fleet.commits(), self.fleet.puts(), self.fleet.head()
         self.expect(before == after, f"a quiet round made {after[0] - before[0]} commits, {after[1] - before[1]} puts")
         for who, done in ended.items():
-            good = {1} if who == BLIND else {0, 3}
+            good = {1} if who == WITHOUT_BUCKET else {0, 3}
             self.expect(done.status in good, f"{who} is stuck: exit {done.status}, {sorted(done.names)} {done.error}")
         self.judge_rest()
 
@@ -700,7 +707,7 @@ class Contract:
         # Removing a revoked key does not wait for the remote, so it may also remove keys that only another mirror has.
         is_urgent = self.remote_down and any(identity[1] in self.may_leave for identity in gone)
         for identity in gone:
-            if identity[1] not in self.may_leave and identity not in RIVALS and not is_urgent:
+            if identity[1] not in self.may_leave and identity not in KEYS_WITH_SAME_KID and not is_urgent:
                 self.judge_removal(identity)
         self.meant = new
 

@@ -63,7 +63,7 @@ FEW_HISTORIES, MANY_HISTORIES = 30, 1000
 """The default number of histories, and the number from which each event must happen."""
 HISTORIES = 16 * scale().histories if scale().everything else FEW_HISTORIES
 """Sixteen histories in memory take as long as one with real git."""
-STEADY, STOLEN, NOBODYS = RSA_KEYS[0], EC_KEYS[2], RSA_KEYS[5]
+STEADY, STOLEN, ATTACKER_KEY = RSA_KEYS[0], EC_KEYS[2], RSA_KEYS[5]
 ROTATING: tuple[Key, ...] = (*RSA_KEYS[1:3], *EC_KEYS[:2])
 MIRRORS = 3
 RETAIN = timedelta(seconds=30)
@@ -244,7 +244,7 @@ class Crowd:
         """Every put has the steady key and never the attacker's key."""
         if put.key == JWKS_KEY:
             kids = {each["kid"] for each in _records(put.body)}
-            self.violated = self.violated or not (STEADY.kid in kids and NOBODYS.kid not in kids)
+            self.violated = self.violated or not (STEADY.kid in kids and ATTACKER_KEY.kid not in kids)
 
     violated = False
     """Violations are collected: a pass reports an exception in its threads as a defect of one issuer."""
@@ -253,7 +253,7 @@ class Crowd:
         return {each["kid"] for each in _records(self.mirrors[0].public() or b"")}
 
     def public_material(self) -> frozenset[Thumbprint]:
-        keys = (STEADY, STOLEN, NOBODYS, *ROTATING)
+        keys = (STEADY, STOLEN, ATTACKER_KEY, *ROTATING)
         return frozenset(key.thumbprint for key in keys if key.kid in self.public())
 
     # ------------------------------------------------------------------------------------------------- steps
@@ -340,7 +340,7 @@ class Crowd:
         files = dict(self.commits.by_id[head].files)
         records = _records(files.get(LEDGER, b""))
         edits: dict[str, Callable[[], object]] = {
-            "adds": lambda: files.update({LEDGER: ledger_body(ISSUER, [record(STEADY), record(NOBODYS)])}),
+            "adds": lambda: files.update({LEDGER: ledger_body(ISSUER, [record(STEADY), record(ATTACKER_KEY)])}),
             "demotes": lambda: files.update({LEDGER: ledger_body(ISSUER, [_demoted(each) for each in records])}),
             "ages": lambda: files.update({LEDGER: ledger_body(ISSUER, [_aged(each) for each in records])}),
             "duplicates": lambda: files.update({LEDGER: ledger_body(ISSUER, [*records, *records])}),
@@ -364,10 +364,10 @@ class Crowd:
         old = self.commits.by_id[self.past[step.pick % len(self.past)]].files
         path = f"public/oidc-bucket.s3-ap-southeast-2.amazonaws.com/{JWKS_KEY}"
         body = {
-            "overwrites": public_bytes(STEADY, NOBODYS),
+            "overwrites": public_bytes(STEADY, ATTACKER_KEY),
             "oversized": b" " * 2_000_000,
             "replays": old.get(path, b"garbage"),
-            "steals the snapshot": public_bytes(STEADY, NOBODYS),
+            "steals the snapshot": public_bytes(STEADY, ATTACKER_KEY),
         }[step.kind]
         snapshot = stored.snapshot if stored is not None and step.kind == "steals the snapshot" else None
         self.buckets[0].write(JWKS_KEY, body, "application/jwk-set+json", "public, max-age=300", snapshot)

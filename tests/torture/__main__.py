@@ -37,7 +37,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--case", action="append", help="crash: one situation, as the table names it; several times")
     parser.add_argument("--mode", action="append", choices=MODES, help="crash: who is killed; all is as a power cut")
     parser.add_argument("--call", action="append", type=int, help="crash: one call by its number; several times")
-    parser.add_argument("--every", type=int, default=1, help="crash: kill at every so-manieth call (1)")
+    parser.add_argument("--every", type=int, default=1, help="crash: kill only at every n-th call (1)")
     parser.add_argument("--seconds", type=float, default=60.0, help="crowd: how long (60)")
     parser.add_argument("--inputs", type=int, default=1_000_000, help="input: how many, of all readers (1000000)")
     parser.add_argument("--histories", type=int, default=300, help="histories: how many with real git (300)")

@@ -31,8 +31,8 @@ from support.tls import ca_file, server_context
 from torture.on_disk import HOUR, OnDisk
 from torture.scale import scale, tally
 
-FIRST, SECOND, STRANGERS = RSA_KEYS[0], EC_KEYS[0], RSA_KEYS[1]
-OLD, NEW, STRANGER, NEIGHBOUR, NOBODY, HANGS = (*(f"127.0.0.{number}" for number in (2, 3, 4, 5, 9)), "hangs")
+FIRST, SECOND, OTHER_KEY = RSA_KEYS[0], EC_KEYS[0], RSA_KEYS[1]
+OLD, NEW, UNTRUSTED, NEIGHBOUR, UNUSED, HANGS = (*(f"127.0.0.{number}" for number in (2, 3, 4, 5, 9)), "hangs")
 _HOST = HOST.replace(".", "_")
 
 
@@ -48,10 +48,10 @@ class Place:
 PLACES = {
     "the old address": Place((OLD,), FIRST),
     "a new address": Place((NEW,), SECOND),
-    "two addresses, at one of them nobody": Place((NOBODY, NEW), SECOND),
-    "a stranger with a CA of his own": Place((STRANGER,), code="tls_untrusted"),
+    "two addresses, one of them unused": Place((UNUSED, NEW), SECOND),
+    "a server with an untrusted CA": Place((UNTRUSTED,), code="tls_untrusted"),
     "another host of the same CA": Place((NEIGHBOUR,), code="tls_wrong_name"),
-    "an address where nobody is": Place((NOBODY,), code="unreachable"),
+    "an unused address": Place((UNUSED,), code="unreachable"),
     "nothing": Place((), code="unreachable"),
     "a name server that does not answer": Place((HANGS,), code="timeout"),
 }
@@ -96,7 +96,7 @@ class Cluster:
 
     def public(self) -> set[Key]:
         body = self.mirror.situation.public() or b""
-        return {key for key in (FIRST, SECOND, STRANGERS) if key.kid.encode() in body}
+        return {key for key in (FIRST, SECOND, OTHER_KEY) if key.kid.encode() in body}
 
     def state(self) -> tuple[object, ...]:
         """Everything that a rejected answer must not change."""
@@ -114,13 +114,13 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         for address, name, authority in (
             (OLD, HOST, "cluster"),
             (NEW, HOST, "cluster"),
-            (STRANGER, HOST, "stranger"),
+            (UNTRUSTED, HOST, "other"),
             (NEIGHBOUR, "api.mel.example.com", "cluster"),
         ):
             context = server_context(name, by=authority)
             server = stack.enter_context(Apiserver(context, host=address, wanted_port=port))
             made.servers[address], port = server, server.port
-        for address, key in ((OLD, FIRST), (NEW, SECOND), (STRANGER, STRANGERS), (NEIGHBOUR, STRANGERS)):
+        for address, key in ((OLD, FIRST), (NEW, SECOND), (UNTRUSTED, OTHER_KEY), (NEIGHBOUR, OTHER_KEY)):
             made.show(address, key)
         within = limits(total_seconds=2.0)
         made.mirror.ports["source"] = ApiserverPoller(within, resolve=names)
@@ -152,7 +152,7 @@ def test_name_that_leads_elsewhere_adds_what_is_trusted_and_removes_nothing(clus
         assert not place.code or cluster.state() == before, name
         shown |= set() if place.shows is None else {place.shows}
         assert cluster.public() == shown, name
-    assert cluster.servers[STRANGER].requests == cluster.servers[NEIGHBOUR].requests == []
+    assert cluster.servers[UNTRUSTED].requests == cluster.servers[NEIGHBOUR].requests == []
     assert branch(mirror.repository) == branch(mirror.tmp / "remote.git")
     fsck_strict(mirror.repository)
     tally("network", "an apiserver's name leads elsewhere", passes=len(walk), lost=0)
@@ -172,7 +172,7 @@ def test_name_with_fewer_addresses_begins_and_ends_no_retirement(cluster: Cluste
     assert first_key(OLD, NEW) is Status.PUBLISHED
     for address in (OLD, NEW):
         cluster.show(address, SECOND)
-    too_few = ((OLD,), (OLD, STRANGER), (OLD, NOBODY), ())
+    too_few = ((OLD,), (OLD, UNTRUSTED), (OLD, UNUSED), ())
     for addresses in too_few:
         assert first_key(*addresses) is Status.PUBLISHED, addresses
     assert cluster.public() == {FIRST, SECOND}

@@ -39,7 +39,7 @@ from torture.scenes import show
 
 pytestmark = pytest.mark.s3
 
-STEADY, LONELY = RSA_KEYS[0], RSA_KEYS[1]
+STEADY, ON_ONE_REPLICA = RSA_KEYS[0], RSA_KEYS[1]
 """Keys that are always shown: by both apiservers, or only by the first one, which does not answer in every pass."""
 ROTATING: tuple[Key, ...] = (RSA_KEYS[2], *EC_KEYS[:3])
 PATIENT_SECONDS, IMPATIENT_SECONDS = 10.0, 1.5
@@ -111,7 +111,7 @@ def afar(s3_server: S3Server, tmp_path: Path) -> Iterator[Afar]:
 def test_rough_lines_lose_nothing_and_heal(afar: Afar) -> None:
     """No shown key is ever removed, and everything public is in git. At the end everything agrees again."""
     chance, *chances = (Random(f"{scale().seed}/{number}") for number in range(5))  # noqa: S311  no secrets
-    show(afar.world, (STEADY, LONELY), (STEADY,))
+    show(afar.world, (STEADY, ON_ONE_REPLICA), (STEADY,))
     with afar.reached_within(PATIENT_SECONDS):
         assert afar.mirror.run_once().exit_status is ExitStatus.CURRENT
     for line, each in zip(afar.lines, chances, strict=True):
@@ -132,13 +132,13 @@ def test_rough_lines_lose_nothing_and_heal(afar: Afar) -> None:
 
 def _pass(afar: Afar, chance: Random) -> ExitStatus:
     """Change the apiservers' keys and run a pass: what was public and is still shown stays public."""
-    steady = ((STEADY, LONELY), (STEADY,))
+    steady = ((STEADY, ON_ONE_REPLICA), (STEADY,))
     afar.shown = [(*keys, *chance.sample(ROTATING, chance.randrange(3))) for keys in steady]
     show(afar.world, *afar.shown)
     before = afar.public()
     report = afar.mirror.run_once()
     afar.note()
-    assert before & afar.kids_shown() <= afar.public() <= {key.kid for key in (STEADY, LONELY, *ROTATING)}
+    assert before & afar.kids_shown() <= afar.public() <= {key.kid for key in (STEADY, ON_ONE_REPLICA, *ROTATING)}
     return report.exit_status
 
 

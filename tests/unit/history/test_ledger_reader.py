@@ -21,8 +21,8 @@ from support.ledger_files import (
     OWN,
     PATHS,
     SIGNED,
-    STRANGER,
     TRUSTED,
+    UNLISTED,
     A,
     B,
     C,
@@ -77,7 +77,7 @@ CASES = (
         believed=True,
         trust=VerificationContext(LedgerVerifier("oidc-mirror", ledger_trust(OWN, LISTED).keys)),
     ),
-    Case("nobody here lists its key", signed(A, by=STRANGER), believed=False, reported="ledger.unknown_signer"),
+    Case("nobody here lists its key", signed(A, by=UNLISTED), believed=False, reported="ledger.unknown_signer"),
     Case("nobody signed it", unsigned(A), believed=False, reported="ledger.unsigned"),
     Case("the signature is of other bytes", FALSE, believed=False, reported="ledger.unsigned"),
     Case("it is signed for another repository", signed(A, name="test"), believed=False, reported="ledger.unsigned"),
@@ -143,16 +143,16 @@ CASES = (
     ),
     Case(
         "we made the signature with a key that is not listed any more",
-        signed(A, by=STRANGER),
+        signed(A, by=UNLISTED),
         believed=False,
         reported="ledger.unknown_signer",
-        decided=decided(signed(A, by=STRANGER), signer(number=STRANGER).kid),
+        decided=decided(signed(A, by=UNLISTED), signer(number=UNLISTED).kid),
     ),
     Case(
         "that, and it is our own head: our decision stands, and is signed anew",
-        signed(A, by=STRANGER),
+        signed(A, by=UNLISTED),
         believed=True,
-        decided=decided(signed(A, by=STRANGER), signer(number=STRANGER).kid),
+        decided=decided(signed(A, by=UNLISTED), signer(number=UNLISTED).kid),
         is_own=True,
     ),
     Case(
@@ -200,8 +200,8 @@ def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
     changed = history.commits.by_id[history.tracking or CommitId("")].parents[0]
     assert (event.level, event.fields) == (Level.ERROR, {"path": PATHS.ledger, "commit": changed})
     assert f"is {changed} (its author is not proven)" in event.sentence
-    found = read(on_remote(signed(A, by=STRANGER)))
-    kid = signer(number=STRANGER).kid
+    found = read(on_remote(signed(A, by=UNLISTED)))
+    kid = signer(number=UNLISTED).kid
     assert found.unknown_signer == kid
     assert kid in found.failures[0].remedy
     assert "repository.allowed_signers" in found.failures[0].remedy
@@ -233,7 +233,7 @@ def test_ledger_of_the_newest_commit_in_trusted_mode(files: Files, reported: lis
 def test_mirror_without_a_key_stops_at_a_signature(where: str) -> None:
     """The ledger is signed, and a mirror without a key would undo the signers' decisions, so it stops."""
     history = Git()
-    head = history.chain(signed(A, by=STRANGER))
+    head = history.chain(signed(A, by=UNLISTED))
     history.head, history.tracking = (head, None) if where == "local" else (None, head)
     with pytest.raises(UsageError, match=r"repository\.signed") as refused:
         read(history, TRUSTED)

@@ -19,8 +19,8 @@ from support.ledger_files import (
     OTHER,
     PATHS,
     SIGNED,
-    STRANGER,
     TRUSTED,
+    UNLISTED,
     A,
     B,
     C,
@@ -115,7 +115,7 @@ GARBAGE: Sequence[Files] = (
     unsigned(C),
     {PATHS.ledger: b"{}"},
     {PATHS.ledger: b"x" * 100, PATHS.signature: b"y"},
-    signed(C, by=STRANGER),
+    signed(C, by=UNLISTED),
     {**signed(A), **unsigned(A, C)},
 )
 

@@ -30,8 +30,8 @@ from support.ledger_files import (
     PATHS,
     SHA1,
     SIGNED,
-    STRANGER,
     TRUSTED,
+    UNLISTED,
     A,
     B,
     C,
@@ -159,7 +159,7 @@ def test_objects_that_cannot_be_looked_at_name_nothing_yet() -> None:
 
 def test_unknown_signers_ledger_has_a_date() -> None:
     """The date is that of the newest commit that changed the ledger, so it needs no local state."""
-    found = read(on_remote(signed(A), signed(A, B, by=STRANGER)))
+    found = read(on_remote(signed(A), signed(A, B, by=UNLISTED)))
     assert (found.foreign_since, found.ledger) == (MOMENT, ledger(A))
     assert read(on_remote(signed(A), unsigned(C))).foreign_since is None
 

@@ -66,7 +66,7 @@ def issuers(count: int) -> dict[str, bytes]:
 def test_each_tree_and_file_is_asked_for_once(repo: GitRepository, objects: NotedObjects, count: int) -> None:
     """The number of requests is linear in the issuers: each tree and file is read once, by its id."""
     files = issuers(count)
-    head = commit(repo, {**files, "README.md": b"r", "public/bucket/stranger/jwks": b"not wanted"})
+    head = commit(repo, {**files, "README.md": b"r", "public/bucket/other/jwks": b"not wanted"})
     assert TreeReader(objects).read(head, [*files, "ledger/bucket/new/keys.json"]) == files
     asked = [name for names in objects.exchanges for name in names]
     folders_shared = 5  # the root, ledger, ledger/bucket, public, public/bucket

@@ -85,9 +85,9 @@ def test_connection_is_not_shared_between_names(web: PublicHttpClient, host: Api
     """With `connect_to` each host name has its own connection, so that TLS verifies each name."""
     readback = readback_of(host, tmp_path)
     assert isinstance(web.get_document(URL, readback=readback), PublicResponse)
-    stranger = web.get_document("https://evil.example.com/id/openid/v1/jwks", readback=readback)
-    assert isinstance(stranger, PublicFailure)
-    assert stranger.reason.code == "tls_wrong_name"
+    other = web.get_document("https://evil.example.com/id/openid/v1/jwks", readback=readback)
+    assert isinstance(other, PublicFailure)
+    assert other.reason.code == "tls_wrong_name"
     assert len(host.requests) == 1
 
 
@@ -220,7 +220,7 @@ def test_changed_ca_file_is_read_again(web: PublicHttpClient, host: Apiserver, t
     readback = readback_of(host, tmp_path)
     assert readback.ca_file is not None
     right = readback.ca_file.read_bytes()
-    readback.ca_file.write_bytes(ca_file(tmp_path, "stranger").read_bytes())
+    readback.ca_file.write_bytes(ca_file(tmp_path, "other").read_bytes())
     first = web.get_document(URL, readback=readback)
     assert isinstance(first, PublicFailure)
     assert first.reason.code == "tls_untrusted"

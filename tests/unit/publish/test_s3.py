@@ -209,10 +209,10 @@ def test_role_is_assumed_with_the_credentials_at_hand(store: Store) -> None:
         bucket = S3Bucket(replace(store.publish, role_arn="arn:aws:iam::000000000000:role/mirror"), puts=1)
         landed(bucket)
         bucket.close()
-        stranger = S3Bucket(replace(store.publish, role_arn="arn:aws:iam::123456789012:role/mirror"), puts=1)
+        other_account = S3Bucket(replace(store.publish, role_arn="arn:aws:iam::123456789012:role/mirror"), puts=1)
         with pytest.raises(BucketError) as caught:
-            landed(stranger, OTHER)
-        stranger.close()
+            landed(other_account, OTHER)
+        other_account.close()
     assert caught.value.code == "AccessDenied"
 
 

@@ -71,7 +71,7 @@ def test_defect_in_a_cdn_is_a_warning() -> None:
 def test_repair_of_the_same_commit_is_another_invalidation(behind_cdn: Situation) -> None:
     """The CDN may have cached another writer's bytes: the repair invalidates again, although the commit is the same."""
     behind_cdn.run(ONE, ONE)
-    behind_cdn.world.bucket.write(JWKS_KEY, b"intruder", snapshot=None)
+    behind_cdn.world.bucket.write(JWKS_KEY, b"tampered", snapshot=None)
     behind_cdn.run()
     references = [reference for *_, reference in behind_cdn.world.cdn.reported]
     assert reported(behind_cdn)[1] == (f"/{JWKS_KEY}",)

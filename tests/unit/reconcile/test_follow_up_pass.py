@@ -90,14 +90,14 @@ def test_remote_that_is_asked_in_vain_is_no_trouble(shared: Situation, failing: 
     history, asked = shared.world.history, len(shared.world.source.asked)
     looked: list[bool] = []
 
-    class Deaf(FakeHistory):
+    class Unmoved(FakeHistory):
         def remote_head(self) -> CommitId | None:
             looked.append(True)
             if failing == "looking-up":
                 raise RemoteError("No answer.")
             return super().remote_head()
 
-    shared.world.history = Deaf(commits=history.commits, remote=history.remote, head=history.head)
+    shared.world.history = Unmoved(commits=history.commits, remote=history.remote, head=history.head)
     shared.world.history.tracking = history.tracking
     report = shared.run(BOTH, BOTH)
     assert report.exit_status is ExitStatus.CURRENT

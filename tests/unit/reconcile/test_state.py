@@ -321,14 +321,14 @@ def test_key_is_compared_when_it_comes_and_when_it_returns(
 
 
 @pytest.mark.parametrize(
-    ("count", "number", "is_told"),
+    ("count", "number", "is_reported"),
     [(MANY_KEYS, Decimal, True), (MANY_KEYS - 1, Decimal, False), (MANY_KEYS, int, False)],
     ids=["many_slow", "few_slow", "many_fast"],
 )
-def test_extra_is_named_where_it_helps(count: int, number: Callable[[int], Any], *, is_told: bool) -> None:
+def test_extra_is_named_where_it_helps(count: int, number: Callable[[int], Any], *, is_reported: bool) -> None:
     """The hint names the extra only for many keys and Python's own integers."""
     reported = gmpy2_hint(count, number)
-    assert (reported is not None and "[fleet]" in reported) is is_told
+    assert (reported is not None and "[fleet]" in reported) is is_reported
 
 
 def test_numbers_are_exact() -> None:

@@ -130,7 +130,7 @@ def test_header_that_allows_caching_is_none(header: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content_type", "is_told"),
+    ("content_type", "is_reported"),
     [
         ("application/json", False),
         ("Application/JSON; charset=utf-8", False),
@@ -138,9 +138,9 @@ def test_header_that_allows_caching_is_none(header: str) -> None:
         ("", True),
     ],
 )
-def test_other_content_type_is_a_note(content_type: str, is_told: bool) -> None:
+def test_other_content_type_is_a_note(content_type: str, is_reported: bool) -> None:
     """Parameters and case are ignored; the default content type of S3 causes a note (facts.md#35)."""
-    assert (media_type_note(content_type, ("application/json",)) is not None) == is_told
+    assert (media_type_note(content_type, ("application/json",)) is not None) == is_reported
 
 
 def test_key_with_key_ops_is_reported() -> None:

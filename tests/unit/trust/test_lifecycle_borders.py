@@ -194,7 +194,7 @@ def test_retiring_key_that_is_shown_stays_though_its_kid_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "seen", "is_told"),
+    ("before", "seen", "is_reported"),
     [
         (ledger(record(A, P)), (shows(A), SILENT), False),
         (ledger(record(A, P), record(B, P)), (shows(B),), False),
@@ -204,10 +204,10 @@ def test_retiring_key_that_is_shown_stays_though_its_kid_is_taken() -> None:
     ids=["all_shown_one_silent", "missing_all_answered", "only_key_unseen", "one_of_two_unseen"],
 )
 def test_blocked_retirement_is_reported_when_it_is_blocked(
-    before: Ledger, seen: tuple[Observation, ...], is_told: bool
+    before: Ledger, seen: tuple[Observation, ...], is_reported: bool
 ) -> None:
     """The event is reported only if a key would retire and an apiserver did not answer."""
-    assert ("retirement.blocked" in reported(step(before, *seen))) is is_told
+    assert ("retirement.blocked" in reported(step(before, *seen))) is is_reported
 
 
 def test_unchanged_pass_reports_nothing() -> None:
@@ -216,7 +216,7 @@ def test_unchanged_pass_reports_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "seen", "policy", "sources_changed", "is_told"),
+    ("before", "seen", "policy", "sources_changed", "is_reported"),
     [
         (ledger(record(A, R)), shows(B), None, True, False),
         (ledger(record(A, P)), shows(A, B), REVOKE_A, False, False),
@@ -225,11 +225,11 @@ def test_unchanged_pass_reports_nothing() -> None:
     ids=["nothing_was_published", "revoked_and_succeeded", "replaced_by_a_key_that_returns"],
 )
 def test_replacement_is_reported_if_every_published_key_retires(
-    before: Ledger, seen: Observed, policy: KeyPolicy | None, sources_changed: bool, is_told: bool
+    before: Ledger, seen: Observed, policy: KeyPolicy | None, sources_changed: bool, is_reported: bool
 ) -> None:
     """`keys.replaced` is reported if all published keys begin to retire and another key is published."""
     outcome = step(before, seen, policy=policy, sources_changed=sources_changed)
-    assert ("keys.replaced" in reported(outcome)) is is_told
+    assert ("keys.replaced" in reported(outcome)) is is_reported
 
 
 # ------------------------------------------------------------------------------------------------------- merge

@@ -132,7 +132,7 @@ def test_name_of_no_key_or_of_several_is_refused_with_candidates(text: str, expe
 
 
 V = key("vvvv")
-LIARS = (record(key("1111", V.thumbprint), D), record(key("2222", V.kid), D))
+IMPERSONATORS = (record(key("1111", V.thumbprint), D), record(key("2222", V.kid), D))
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,11 @@ LIARS = (record(key("1111", V.thumbprint), D), record(key("2222", V.kid), D))
         ("thumbprint-of-v", "key.ambiguous"),
         ("thumbprint-of-1111", "thumbprint-of-1111"),
     ],
-    ids=["full thumbprint", "kid", "beginning of a thumbprint", "thumbprint of a liar"],
+    ids=["full thumbprint", "kid", "beginning of a thumbprint", "thumbprint of an impersonator"],
 )
 def test_records_that_are_named_like_a_key_do_not_hide_it(text: str, expected: str) -> None:
     """Records whose kids equal V's thumbprint or kid cannot prevent the revocation of V by its thumbprint."""
-    result = find_key_material(ledger(record(V, P), *LIARS), text)
+    result = find_key_material(ledger(record(V, P), *IMPERSONATORS), text)
     assert (result.code if isinstance(result, Reason) else result) == expected
 
 

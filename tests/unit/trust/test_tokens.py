@@ -323,7 +323,7 @@ def test_many_public_kids_are_counted() -> None:
     assert '"k9", and 3 more' in found.sentence
 
 
-FATES = {
+STATES = {
     Status.HELD: (
         KeyRecord(signer().key, Status.HELD, 1, AT, held_because="policy"),
         "held (policy)",
@@ -348,13 +348,13 @@ FATES = {
 }
 
 
-@pytest.mark.parametrize(("record", "fate", "remedy"), FATES.values(), ids=FATES)
-def test_known_key_that_is_not_public_is_reported_with_its_state(record: KeyRecord, fate: str, remedy: str) -> None:
+@pytest.mark.parametrize(("record", "state", "remedy"), STATES.values(), ids=STATES)
+def test_known_key_that_is_not_public_is_reported_with_its_state(record: KeyRecord, state: str, remedy: str) -> None:
     """A held, dropped, revoked or not yet public key is reported with its remedy and the thumbprint in the command."""
     token, ledger = token_of(mint(signer(), claims(0))), Ledger(ISSUER, (record,))
     found = signing_key(token, (RSA_KEYS[0],), name=NAME, ledger=ledger)
     assert isinstance(found, Reason)
-    assert (found.code, fate in found.sentence, remedy in found.remedy) == ("key_not_public", True, True)
+    assert (found.code, state in found.sentence, remedy in found.remedy) == ("key_not_public", True, True)
     assert record.key.kid in found.sentence
     assert recorded_signer(token, ledger) == record
 
