@@ -27,7 +27,7 @@ def shown(*keys: Key, since: datetime | None = MOMENT, body: bytes | None = None
 
 @dataclass
 class Public:
-    """The public view as a function of the time; `told` are the lines of the wait."""
+    """A client whose public documents depend on the time; `reported` are the lines that `wait` prints."""
 
     at: Callable[[datetime], PublicResult]
     now: datetime = MOMENT
