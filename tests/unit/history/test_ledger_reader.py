@@ -63,7 +63,7 @@ OTHER_SIGNATURE = {**unsigned(A), PATHS.signature: b"x..y\n"}
 CASES = (
     Case("our own key signed it", OF_MIRROR, believed=True, keeps=True),
     Case("another mirror signed it", signed(A, by=LISTED), believed=True, keeps=True),
-    Case("an operator signed it, so a mirror signs it anew", signed(A, by=LISTED, role="operator"), believed=True),
+    Case("an operator signed it, so a mirror signs it again", signed(A, by=LISTED, role="operator"), believed=True),
     Case(
         "an operator signed it, and an operator reads it",
         signed(A, by=LISTED, role="operator"),
@@ -72,13 +72,13 @@ CASES = (
         trust=VerificationContext(ledger_trust(LISTED, OWN, role="operator")),
     ),
     Case(
-        "somebody who only reads believes as a mirror",
+        "a command that only reads trusts the same signers",
         signed(A, by=LISTED, role="operator"),
         believed=True,
         trust=VerificationContext(LedgerVerifier("oidc-mirror", ledger_trust(OWN, LISTED).keys)),
     ),
-    Case("nobody here lists its key", signed(A, by=UNLISTED), believed=False, reported="ledger.unknown_signer"),
-    Case("nobody signed it", unsigned(A), believed=False, reported="ledger.unsigned"),
+    Case("its key is not listed", signed(A, by=UNLISTED), believed=False, reported="ledger.unknown_signer"),
+    Case("it is unsigned", unsigned(A), believed=False, reported="ledger.unsigned"),
     Case("the signature is of other bytes", FALSE, believed=False, reported="ledger.unsigned"),
     Case("it is signed for another repository", signed(A, name="test"), believed=False, reported="ledger.unsigned"),
     Case(
@@ -88,7 +88,7 @@ CASES = (
         reported="ledger.unsigned",
     ),
     Case(
-        "it is another issuer's, with its good signature",
+        "it is another issuer's ledger with a valid signature",
         {
             PATHS.ledger: write_ledger(ledger(A, issuer=OTHER)),
             PATHS.signature: signature(write_ledger(ledger(A, issuer=OTHER)), issuer=OTHER),
@@ -96,7 +96,7 @@ CASES = (
         believed=False,
         reported="ledger.unsigned",
     ),
-    Case("the signature is no JWS of ours", OTHER_SIGNATURE, believed=False, reported="ledger.damaged"),
+    Case("the signature is not our detached JWS", OTHER_SIGNATURE, believed=False, reported="ledger.damaged"),
     Case("the signature is empty", {**unsigned(A), PATHS.signature: b""}, believed=False, reported="ledger.damaged"),
     Case(
         "it is no ledger, although it is signed",
@@ -106,7 +106,7 @@ CASES = (
     ),
     Case("it is no ledger", {PATHS.ledger: b"\xff"}, believed=False, reported="ledger.damaged"),
     Case(
-        "nobody signed it, and it is the file that we decided on",
+        "it is unsigned, and it is the file that we decided on",
         unsigned(A),
         believed=True,
         decided=decided(unsigned(A)),
@@ -149,14 +149,14 @@ CASES = (
         decided=decided(signed(A, by=UNLISTED), signer(number=UNLISTED).kid),
     ),
     Case(
-        "that, and it is our own head: our decision stands, and is signed anew",
+        "the same in our own head: our decision stands, and is signed again",
         signed(A, by=UNLISTED),
         believed=True,
         decided=decided(signed(A, by=UNLISTED), signer(number=UNLISTED).kid),
         is_own=True,
     ),
     Case(
-        "we decided on it, and somebody replaced the signature: ours is made again",
+        "we decided on it, and another writer replaced the signature: we sign again",
         OTHER_SIGNATURE,
         believed=True,
         decided=decided(signed(A), signer(number=OWN).kid),

@@ -16,7 +16,7 @@ COMMIT = CommitId("c" * 40)
 DISTRIBUTION = "E2QWRUHAPOMQZL"
 PUBLISH = PublishSettings("bucket", "eu-west-1", "https://oidc.example.com", cloudfront_distribution=DISTRIBUTION)
 URL = "https://oidc.example.com/a/openid/v1/jwks"
-DISTURBED = Reason("cdn.AccessDenied", "It was not told.", "Allow it.")
+DISTURBED = Reason("cdn.AccessDenied", "The invalidation was refused.", "Allow it.")
 
 
 @pytest.fixture
