@@ -272,7 +272,7 @@ _ORDER: Mapping[str, Callable[[float, float], bool]] = {
     "NumericGreaterThanEquals": operator.ge,
 }
 _TEXT_OPERATORS = re.compile(r"Bool|String(Not)?(Equals(IgnoreCase)?|Like)")
-_WHOLE_WORLD = frozenset({"0.0.0.0/0", "::/0"})
+_ALL_ADDRESSES = frozenset({"0.0.0.0/0", "::/0"})
 
 
 class Access(StrEnum):
@@ -462,7 +462,7 @@ def _holds(condition: str, key: str, values: Sequence[str]) -> bool | None:
             return False
         is_lenient = condition.startswith("ForAllValues:") or condition.endswith("IfExists")
         return is_lenient or _NEGATED.match(plain) is not None
-    if key == "aws:sourceip" and _WHOLE_WORLD & set(values):
+    if key == "aws:sourceip" and _ALL_ADDRESSES & set(values):
         return _NEGATED.match(plain) is None
     return None if value is None else _compared(plain, value, values)
 

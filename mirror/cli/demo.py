@@ -48,7 +48,7 @@ def command(ctx: click.Context, *, serve: bool) -> None:
             story.tell()
             stack.enter_context(running_daemon(world))
             story.look_around()
-            status = ExitStatus.CURRENT if story.went_as_told else ExitStatus.FAILED
+            status = ExitStatus.CURRENT if story.succeeded else ExitStatus.FAILED
             if serve:
                 story.wait()
             else:
@@ -84,7 +84,7 @@ class _Demo:
 
     def __init__(self, world: "DemoWorld") -> None:
         self.world = world
-        self.went_as_told = True
+        self.succeeded = True
         self._step = 0
 
     def tell(self) -> None:
@@ -169,7 +169,7 @@ class _Demo:
         said = done.stdout + (done.stderr if with_errors or failed else "")
         click.echo("\n".join(f"   {line}" for line in said.splitlines()))
         if failed:
-            self.went_as_told = False
+            self.succeeded = False
             click.secho(f"   This should have ended with 0, and ended with {done.returncode}.", fg="red")
 
     def wait(self) -> None:

@@ -15,7 +15,7 @@ from mirror.trust.relying_parties import compatibility
 from mirror.trust.token_probe import ProbeResult
 
 _TRANSITION_EVENTS = frozenset(f"key.{status}" for status in Status)
-UNTOLD = "Bring git in line: merge branches, render what a ledger says\n"
+DEFAULT_MESSAGE = "Bring git in line: merge branches, render what a ledger says\n"
 """The message of a commit in which no key changes."""
 
 
@@ -30,7 +30,7 @@ def message_of(plan: Plan) -> str:
         for each in plan.issuers
         if each.transition_result is not None and each.transition_result.transitions
     )
-    return compose(changes) or UNTOLD
+    return compose(changes) or DEFAULT_MESSAGE
 
 
 def ledger_changes(plan: Plan) -> dict[IssuerUrl, LedgerChange]:

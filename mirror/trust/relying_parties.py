@@ -1,6 +1,6 @@
-"""What AWS, Google and Entra accept: their limits, and their answers to the public documents and a token.
+"""The limits of AWS, Google and Entra, and what each would answer to the public documents and a token.
 
-Checks that apply to every relying party (signature, expiry) are done elsewhere; their results are arguments.
+Checks that apply to every relying party (signature, expiry) are made elsewhere; their results are arguments.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ from mirror.trust.tokens import Token
 
 
 class Party(StrEnum):
-    """A cloud that trusts the public documents."""
+    """A relying party: a cloud that accepts tokens by means of the public documents."""
 
     AWS = "AWS"
     GCP = "GCP"
@@ -35,27 +35,27 @@ class Party(StrEnum):
 
 
 CLOUDS = {Party.AWS: Cloud.AWS, Party.GCP: Cloud.GCP, Party.ENTRA: Cloud.AZURE}
-"""Each party's word in the configuration."""
+"""The name of each relying party in the configuration."""
 ALGORITHMS: dict[Party, tuple[str, ...]] = {
     Party.GCP: ("RS256", "ES256"),
     Party.ENTRA: ("RS256",),
 }
-"""The relying parties that reject some accepted keys; AWS accepts all keys that `mirror.trust.jwks` accepts."""
+"""The accepted algorithms of relying parties that reject some keys. AWS accepts all keys of `mirror.trust.jwks`."""
 GCP_AUDIENCE_CHARACTERS = 256
 GCP_LIFETIME = timedelta(hours=48)
 GCP_SUBJECT_BYTES = 127
 ENTRA_ISSUER_CHARACTERS = 600
 ENTRA_AUDIENCE_CHARACTERS = 600
 ENTRA_LIFETIME = timedelta(hours=25)
-"""What Entra was recorded to accept (AADSTS70023: a lifetime of at most 1.01:00:00)."""
+"""The longest lifetime that Entra was observed to accept (AADSTS70023: at most 1.01:00:00)."""
 NIMBUS_JWKS_BYTES = 51_200
 
 
 @dataclass(frozen=True, slots=True)
 class PartyInput:
-    """What a relying party looks at: the issuer, its public keys, the configured audiences and perhaps a token.
+    """What a relying party checks: the issuer, its public keys, the configured audiences and, if there is one, a token.
 
-    Without configured audiences, those of a token are not compared. `has_unknown_key`: the JWKS also has a key of an
+    If no audiences are configured, those of a token are not compared. `has_unknown_key`: the JWKS also has a key of an
     unknown type. `has_key_ops`: a key of the JWKS has the member key_ops.
     """
 
@@ -69,9 +69,9 @@ class PartyInput:
 
 @dataclass(frozen=True, slots=True)
 class PartyRule:
-    """One limit of a relying party; `holds` is true where it does not apply.
+    """One limit of a relying party; `holds` returns whether the input is within it.
 
-    `party` is None for token libraries that many programs use, instead of a cloud.
+    `party` is None for limits of token libraries, which many programs use. `is_note`: exceeding it is only a note.
     """
 
     party: Party | None
@@ -87,7 +87,10 @@ def _can_use_a_key(party: Party) -> Callable[[PartyInput], bool]:
 
 
 def _can_use_every_key(party: Party) -> Callable[[PartyInput], bool]:
-    """Whether no key has a foreign algorithm. If all keys do, the party rejects them; that is not reported twice."""
+    """Whether the party accepts the algorithm of every key.
+
+    It is also true if the party accepts none of them, because `_can_use_a_key` already reports that.
+    """
     return lambda shown: not _can_use_a_key(party)(shown) or all(key.alg in ALGORITHMS[party] for key in shown.keys)
 
 
@@ -109,10 +112,10 @@ def _audience_up_to(party: Party, characters: int) -> Callable[[PartyInput], boo
 
 
 def _compared(party: Party, token: Token) -> tuple[str, ...]:
-    """The audiences that the party compares.
+    """The audiences of the token that the party compares.
 
-    For AWS it is `azp` if the token has it, and else `aud` (IAM user guide, "Available keys for AWS OIDC
-    federation"). ServiceAccount tokens never have `azp`.
+    For AWS this is `azp` if the token has it, else `aud` (IAM user guide, "Available keys for AWS OIDC federation").
+    ServiceAccount tokens never have `azp`.
     """
     if party is Party.AWS and (azp := _authorized_party(token)):
         return (azp,)
@@ -125,17 +128,17 @@ def _authorized_party(token: Token) -> str:
 
 
 def _meant(party: Party, party_input: PartyInput, token: Token) -> tuple[str, ...]:
-    """The token's audiences that count: those that the party is configured to accept, or all if none is configured."""
+    """The audiences whose length is checked: those configured for the party, or all if the token has none of these."""
     compared = _compared(party, token)
     return tuple(each for each in compared if party_input.audiences.accepts(CLOUDS[party], each)) or compared or ("",)
 
 
 def _knows_the_audience(party: Party) -> Callable[[PartyInput], bool]:
-    """Whether the token is for this party, as far as that is known; no audience at all is reported for all parties.
+    """Whether the token is for this party, as far as that is known.
 
-    The audiences of Google and Entra are known only if they are configured. Otherwise a provider or a credential may
-    name any audience, and the usual one is only likely. In a plain list, AWS gets every audience that belongs to no
-    other party.
+    It is true for a token without an audience, which is reported for all parties. For Google and Entra the audiences
+    are known only if they are configured: a provider or credential may name any, and the usual one is only likely. In
+    a plain list of audiences, those that belong to no other party are for AWS.
     """
 
     def holds(party_input: PartyInput) -> bool:
@@ -146,7 +149,7 @@ def _knows_the_audience(party: Party) -> Callable[[PartyInput], bool]:
 
 
 def _has_the_usual_audience(party: Party) -> Callable[[PartyInput], bool]:
-    """Whether the token is for the usual audience of the party, if no audience of it is configured."""
+    """Whether the token has the party's usual audience; true if audiences are configured for the party."""
     return lambda shown: bool(shown.audiences.of_cloud(CLOUDS[party])) or _is_for(party, shown)
 
 
@@ -193,7 +196,7 @@ def _has_short_subject(party_input: PartyInput) -> bool:
 
 
 def _has_one_audience(party_input: PartyInput) -> bool:
-    return party_input.token is None or len(party_input.token.audiences) <= 1  # none at all is reported for all parties
+    return party_input.token is None or len(party_input.token.audiences) <= 1  # none is reported for all parties
 
 
 _RSA = "Sign with an RSA key: RS256 works everywhere."
@@ -415,18 +418,18 @@ ROWS = (
         is_note=True,
     ),
 )
-"""Each limit once, from the table "Relying parties" of the facts."""
+"""All limits, from the table "Relying parties" in docs/reference/facts.md."""
 
 
 def compatibility(issuer: IssuerUrl, keys: tuple[Key, ...]) -> tuple[Note, ...]:
-    """Give a note for each limit that the documents of `issuer` with the accepted `keys` do not meet."""
+    """Return a note for each limit that `issuer` with the accepted `keys` exceeds."""
     shown = PartyInput(issuer, keys)
     return tuple(Note(row.code, row.sentence) for row in ROWS if not row.holds(shown))
 
 
 @dataclass(frozen=True, slots=True)
 class PartyVerdict:
-    """The answer of one relying party: it accepts when there is no reason. `notes` are only information."""
+    """The answer of one relying party. It accepts if there is no reason; `notes` are only information."""
 
     party: Party
     reasons: tuple[Reason, ...] = ()
@@ -439,11 +442,11 @@ class PartyVerdict:
 
 
 def answers(party_input: PartyInput, common: tuple[Reason, ...]) -> tuple[PartyVerdict, ...]:
-    """What each relying party would answer.
+    """Return what each relying party would answer.
 
     Args:
-        party_input: the input of each party.
-        common: why none of them would accept: faults of the documents or the token that concern all parties.
+        party_input: the input, the same for each party.
+        common: reasons that concern all parties: errors in the documents or the token.
     """
     return tuple(_answer(party, party_input, common) for party in Party)
 

@@ -459,7 +459,7 @@ def recorded_signer(token: Token, ledger: Ledger | None) -> KeyRecord | None:
 
 
 def _not_public(record: KeyRecord, name: IssuerName, keys: tuple[Key, ...]) -> Reason:
-    what, remedy = _FATES[record.status]
+    what, remedy = _NOT_PUBLIC_BY_STATUS[record.status]
     words = {"name": name, "key": shell_argument(record.key.thumbprint), "because": record.held_because or "by policy"}
     did = "is named by the token" if isinstance(record.key, KeyName) else "signed it"
     sentence = f"Key {key_name(record.key)} {did} and is not public: "
@@ -490,7 +490,7 @@ _WAIT = (
     "Wait for the next pass, and see `oidc-mirror status {name}`. "
     "`oidc-mirror wait {name} {key}` returns when it is safe to sign with the key."
 )
-_FATES: dict[Status, tuple[str, str]] = {
+_NOT_PUBLIC_BY_STATUS: dict[Status, tuple[str, str]] = {
     Status.HELD: ("it is held ({because})", "Check it, then: oidc-mirror approve {name} {key}"),
     Status.PUBLISHED: ("the mirror publishes it, but the public JWKS does not have it (yet)", _WAIT),
     Status.RETIRING: ("the mirror publishes it, but the public JWKS does not have it", _WAIT),

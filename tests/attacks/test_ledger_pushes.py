@@ -33,7 +33,7 @@ from support.fleets import (
     SECOND,
     SECOND_LEDGER,
     SECOND_URL,
-    STRANGER,
+    UNLISTED_SIGNER,
     A,
     B,
     Fleet,
@@ -183,7 +183,7 @@ CHANGES: dict[str, Callable[[Pusher], object]] = {
     "deletes-everything": lambda p: p._git("rm", "-r", "--quiet", "."),
     "fills": lambda p: p.write(LEDGER, b" " * (5 * 1024 * 1024)),
     "fills-the-signature": lambda p: p.write(SIGNATURE, p.read(SIGNATURE).rstrip() * 100),
-    "signs-with-another-key": lambda p: p.add(record(X), signer=STRANGER),
+    "signs-with-another-key": lambda p: p.add(record(X), signer=UNLISTED_SIGNER),
     "plants-a-private-key": lambda p: p.edit(lambda r: {**r, "key": {**r["key"], "d": "AQAB"}}),
     "links": lambda p: p.link(LEDGER, "/etc/passwd"),
     "makes-it-a-folder": lambda p: p.make_folder(LEDGER),
@@ -296,7 +296,7 @@ def test_ledger_that_was_signed_for_something_else_counts_nothing(fleet: Fleet, 
 HEADERS: dict[str, Callable[[dict[str, str]], dict[str, str]]] = {
     "another-typ": lambda header: {**header, "typ": "JWT"},
     "another-issuer": lambda header: {**header, "issuer": SECOND_URL},
-    "another-kid": lambda header: {**header, "kid": STRANGER.fingerprint()},
+    "another-kid": lambda header: {**header, "kid": UNLISTED_SIGNER.fingerprint()},
     "one-more-member": lambda header: {**header, "cty": "JWT"},
 }
 

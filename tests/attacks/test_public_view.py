@@ -129,7 +129,7 @@ def test_host_without_tls_is_a_reason_in_time(
 @pytest.mark.parametrize(
     ("host", "code"),
     [
-        pytest.param(lambda: public_host(by="stranger"), "tls_untrusted", id="other-ca"),
+        pytest.param(lambda: public_host(by="other"), "tls_untrusted", id="other-ca"),
         pytest.param(lambda: public_host("other.example.com"), "tls_wrong_name", id="other-name"),
         pytest.param(lambda: public_host("127.0.0.1"), "tls_wrong_name", id="address-of-connect-to"),
         pytest.param(
@@ -186,7 +186,7 @@ def test_unusable_ca_file_is_named(web: PublicHttpClient, tmp_path: Path, conten
 def test_public_ca_is_not_trusted_in_addition_to_the_ca_file(web: PublicHttpClient, tmp_path: Path) -> None:
     """With `ca_file` that CA alone counts: a host of another one is refused."""
     with public_host() as host:
-        readback = ReadbackSettings(ca_file=ca_file(tmp_path, "stranger"), connect_to=("127.0.0.1", host.port))
+        readback = ReadbackSettings(ca_file=ca_file(tmp_path, "other"), connect_to=("127.0.0.1", host.port))
         look = web.get_document(URL, readback=readback)
     assert isinstance(look, PublicFailure)
     assert look.reason.code == "tls_untrusted"

@@ -76,20 +76,20 @@ def test_token_stays_with_the_clusters_own_servers(tmp_path: Path) -> None:
     with (
         Apiserver() as api,
         replicas(1, NAME) as (good,),
-        Apiserver(server_context(NAME, by="stranger"), host="127.0.0.7") as stranger,
+        Apiserver(server_context(NAME, by="untrusted"), host="127.0.0.7") as untrusted,
         Apiserver(server_context("node-1"), host="127.0.0.8") as kubelet,
         eavesdropper() as (port, heard),
     ):
-        places = [(good.host, good.port), (stranger.host, stranger.port), (kubelet.host, kubelet.port)]
+        places = [(good.host, good.port), (untrusted.host, untrusted.port), (kubelet.host, kubelet.port)]
         found = [endpointslice(endpoint(host), port=number) for host, number in (*places, ("127.0.0.9", port))]
         api.answer(FIRST_PAGE, listed(slice_list(found)))
         answers = ask(api, tmp_path)
         by_url = dict(zip([each.apiserver for each in answers], codes(answers), strict=True))
         assert by_url[good.url] == ()
-        assert by_url[stranger.url] == ("tls_untrusted",)
+        assert by_url[untrusted.url] == ("tls_untrusted",)
         assert by_url[kubelet.url] == ("tls_wrong_name",)
         assert by_url[f"https://127.0.0.9:{port}"] == ("tls_failed",)
-        assert (stranger.requests, kubelet.requests) == ([], [])
+        assert (untrusted.requests, kubelet.requests) == ([], [])
         assert heard.startswith(b"\x16\x03")  # a TLS ClientHello, which carries no token
         assert TOKEN.encode() not in heard
 

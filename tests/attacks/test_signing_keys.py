@@ -9,7 +9,7 @@ from support.fleet_states import REVOKES_V, demand_quiet, demand_signed, on, pus
 from support.fleets import (
     MIRROR,
     OPERATOR,
-    STRANGER,
+    UNLISTED_SIGNER,
     A,
     B,
     Fleet,
@@ -124,7 +124,7 @@ def test_disk_of_an_earlier_program_brings_its_revocation_into_a_signed_reposito
 def test_mirrors_that_do_not_know_each_others_keys_shout_and_do_not_fight(fleet: Fleet) -> None:
     """`ledger.unknown_signer`, exit 1, with the line to add; at most one ledger and one put an `audit_interval`."""
     one = steady(fleet, A)
-    two = replace(fleet.mirror(), signing_key=STRANGER)
+    two = replace(fleet.mirror(), signing_key=UNLISTED_SIGNER)
     before = fleet.commits(), fleet.puts()
     ended = [mirror.run() for _ in range(10) for mirror in (two, one)]
     assert "ledger.unknown_signer" in ended[0].names
@@ -182,7 +182,7 @@ def test_operators_line_may_go_after_the_next_pass(fleet: Fleet) -> None:
 def test_operator_without_an_accepted_signature_decides_nothing(fleet: Fleet) -> None:
     """His key is not listed: the command fails before it commits, with the remedy."""
     mirror = steady(fleet, A, V, allowed=(OPERATOR,))
-    key = STRANGER.private_file(fleet.folder / "strangers_key")
+    key = UNLISTED_SIGNER.private_file(fleet.folder / "unlisted_key")
     config = mirror.config()
     config["repository"]["signing_key"] = str(fleet.folder / "not-on-this-machine")
     config["repository"]["allowed_signers"] = str(signers_file(fleet.folder / "signers", MIRROR, OPERATOR))

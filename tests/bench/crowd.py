@@ -25,7 +25,7 @@ from support.tls import ca_file, server_context
 CROWD = "crowd"
 MIRRORS = 8
 _TAIL_SECONDS = 180.0
-_TOLD = ("push.failed", "pass.failed", "issuer.failed", "removal.waits", "bucket.drift", "pass.still_running")
+_COUNTED_EVENTS = ("push.failed", "pass.failed", "issuer.failed", "removal.waits", "bucket.drift", "pass.still_running")
 """Events that say what a crowd does to a mirror."""
 _COUNTING_GIT = """#!/bin/sh
 case " $* " in
@@ -138,4 +138,4 @@ def _lost(fleet: Fleet, watch: Watch, keys: tuple[RsaKey, ...]) -> int:
 
 def _events(log: Path) -> Counter[str]:
     text = log.read_text()
-    return Counter({name: count for name in _TOLD if (count := text.count(f'"{name}"'))})
+    return Counter({name: count for name in _COUNTED_EVENTS if (count := text.count(f'"{name}"'))})

@@ -1,9 +1,9 @@
-"""How long a new key stays unknown to the world, what a waiting daemon costs, and the pipeline from cron beside it.
+"""How long until a new key is public, what an idle daemon costs, and the same for a pipeline that cron runs.
 
-The daemon runs at its defaults over clusters of two replicas. At random moments one replica shows a key that it has
-not shown before, and the other one does so half a minute later, as in a rolling restart. Counted is from the moment at
-which the replica would answer with the key until an anonymous GET of the bucket returns it; for a revocation, from the
-start of the operator's command until no GET returns the key. The pipeline asks the first replica of each cluster.
+The daemon runs with its defaults over clusters of two replicas. At random times one replica shows a new key; the other
+one follows half a minute later, as in a rolling restart. The time runs from when the replica would answer with the key
+until an anonymous GET of the bucket returns it. For a revocation, it runs from the start of the operator's command
+until no GET returns the key. The pipeline polls the first replica of each cluster.
 """
 
 import heapq

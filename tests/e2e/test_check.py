@@ -87,7 +87,7 @@ def test_wrong_issuers_are_distinguished(world: World) -> None:
     assert "--service-account-issuer" in reported["not_found"]["remedy"]
 
 
-def test_rotation_in_progress_is_distinguished_from_an_intruder(world: World) -> None:
+def test_rotation_in_progress_is_distinguished_from_tampering(world: World) -> None:
     """Which replica shows which key; a certificate that expires soon; and a document that another writer changed."""
     world.replicas[0].context = server_context("127.0.0.1", valid_for=timedelta(days=20))
     published(world)

@@ -221,11 +221,11 @@ def test_block_that_forbids_policies_is_lifted(gate: Gate) -> None:
 
 
 def test_bucket_of_another_account_is_reported(gate: Gate) -> None:
-    """Who may not look at the bucket changes nothing in it."""
+    """The bucket belongs to another account: the plan reports it, and nothing is written."""
     gate.owner.create_bucket(Bucket=gate.publish.bucket)
-    stranger = boto3.session.Session(aws_access_key_id="stranger", aws_secret_access_key="stranger")
-    with recorded(stranger) as calls:
-        seen = gate.office(stranger).look()
+    other_account = boto3.session.Session(aws_access_key_id="other", aws_secret_access_key="other")
+    with recorded(other_account) as calls:
+        seen = gate.office(other_account).look()
         plan = plan_bucket(seen, gate.wanted())
     assert [each.code for each in plan.problems] == ["foreign_bucket"]
     assert plan.differences == ()

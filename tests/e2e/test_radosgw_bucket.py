@@ -61,7 +61,7 @@ class World:
         self.owner.put_bucket_policy(Bucket=self.publish.bucket, Policy=policy)
 
     def anonymous(self, method: str, path: str, body: bytes | None = None) -> int:
-        """Send a stranger's request to the bucket's public host and give the status."""
+        """Send an anonymous request to the bucket's public host and return the status."""
         host = self.publish.base_url.removeprefix("https://")
         context = ssl.create_default_context(cafile=str(self.gateway.certificates.ca_file))
         with closing(HTTPSConnection("127.0.0.1", self.gateway.tls_port, context=context, timeout=10)) as connection:
@@ -254,8 +254,8 @@ def test_anonymous_requests_can_only_read(world: World, public: bool) -> None:
         world.make_public()
     answers = {
         "get": world.anonymous("GET", f"/{KEY}"),
-        "put": world.anonymous("PUT", f"/{KEY}", b"intruder"),
-        "put elsewhere": world.anonymous("PUT", "/new", b"intruder"),
+        "put": world.anonymous("PUT", f"/{KEY}", b"tampered"),
+        "put elsewhere": world.anonymous("PUT", "/new", b"tampered"),
         "delete": world.anonymous("DELETE", f"/{KEY}"),
         "list": world.anonymous("GET", "/?list-type=2"),
         "read the policy": world.anonymous("GET", "/?policy"),

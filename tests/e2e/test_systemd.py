@@ -121,7 +121,7 @@ def judge_operators(machine: Booted) -> None:
 
 
 def judge_others(machine: Booted) -> None:
-    """Root and strangers are told how; members of the group may look; nobody leaves files."""
+    """Root and other users get a remedy, members of the group can run `status`, and no file of others is left."""
     root = machine.run("oidc-mirror", "--once", check=False)
     assert root.returncode == 2
     assert "belongs to the user oidc-mirror" in root.stderr

@@ -1,21 +1,21 @@
-"""The contract under random histories: mirrors with real git, one remote, one bucket, and everything that goes wrong.
+"""Checks the specification in random histories of mirrors with real git, one remote and one bucket, under many faults.
 
-Replicas rotate, vanish, lie and flap; three mirrors ask different ones under different policies, and one of them cannot
-reach the bucket; pods come with empty disks; operators approve and revoke, from a mirror's machine and from a laptop;
-the remote goes away or refuses pushes; mirrors die between any two steps, and others work in the middle of a pass.
-Somebody writes to the bucket, and somebody without a key pushes. What must hold (design, section 2) is judged at every
-put, after every pass, and once everything has settled.
+Replicas rotate keys, disappear, lie, and alternate between key sets. Three mirrors poll different replicas under
+different policies, and one of them cannot reach the bucket. Pods start with empty disks. Operators approve and revoke,
+from a mirror's machine and from a laptop. The remote is unreachable or refuses pushes. Mirrors die between any two
+steps, and others act in the middle of a pass. An attacker writes to the bucket, or pushes without a key. The
+invariants are checked at every put, after every pass, and at the end, when nothing changes any more.
 
 A history is of one kind:
-    signed    ledgers are signed. Somebody pushes, or writes to the bucket, or does both: then no disk is ever empty,
-              because a pod could not know what was set back (SECURITY.md)
+    signed    ledgers are signed. An attacker pushes, or writes to the bucket, or does both. With both, no disk is
+              ever empty, because a pod could not detect that the branch was reset (SECURITY.md)
     trusted   the remote is trusted; no attacker pushes, another writer writes to the bucket
-    open      the remote is trusted, and an attacker pushes: the pushed state is public, and nothing gets stuck
+    open      the remote is trusted, and an attacker pushes: the pushed state is published, but nothing gets stuck
 
-A history is a number from which every chance in it is drawn, evenly, which Hypothesis does not: it would have no file
-deleted and no signature damaged in fifty. A few histories in the suite, the same ones on every machine;
-`make torture ARGS="--only histories --histories 300 --seed 1000"` lives so many others, and leaves out of a bad one
-whatever need not happen in it. `-s` shows how often each thing happened; a long run fails where one never did.
+A number is the seed of each history. Choices are drawn from it with equal weights. Hypothesis does not do that: in
+fifty of its histories no file was deleted and no signature damaged. The suite runs a few histories, the same ones
+on every machine. `make torture ARGS="--only histories --histories 300 --seed 1000"` runs that many others, and removes
+unnecessary steps from a failing one. `-s` prints how often each event happened; a long run fails if one never did.
 """
 
 import json
@@ -49,7 +49,7 @@ from mirror.model import (
 from mirror.report import Effect, IssuerReport
 from mirror.trust.discovery import documents
 from support.fakes import FakeSource
-from support.fleets import MIRROR, OPERATOR, REPLICAS, STRANGER, Ended, Fleet, GitMirror, Killed
+from support.fleets import MIRROR, OPERATOR, REPLICAS, UNLISTED_SIGNER, Ended, Fleet, GitMirror, Killed
 from support.gits import git
 from support.keys import EC_KEYS, RSA_KEYS, with_kid
 from support.pushers import PUSHER, SIGNATURE, Record, blob, contains, dropped, record, signed_by
@@ -59,19 +59,26 @@ from torture.scale import scale
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
 RETAIN = timedelta(hours=24)
 AUDIT = timedelta(minutes=61)
-TWIN = with_kid(RSA_KEYS[0], "another name of the first key")
-RIVAL = with_kid(RSA_KEYS[3], RSA_KEYS[1].kid)
+SECOND_KID = with_kid(RSA_KEYS[0], "another name of the first key")
+SAME_KID = with_kid(RSA_KEYS[3], RSA_KEYS[1].kid)
 EVIL = with_kid(RSA_KEYS[4], "evil")
-SHOWN: dict[str, Key] = {"a": RSA_KEYS[0], "b": RSA_KEYS[1], "c": RSA_KEYS[2], "e": EC_KEYS[0], "a2": TWIN, "b2": RIVAL}
-"""Four keys, one of them under a second kid, and a key that comes under the kid of another one."""
+SHOWN: dict[str, Key] = {
+    "a": RSA_KEYS[0],
+    "b": RSA_KEYS[1],
+    "c": RSA_KEYS[2],
+    "e": EC_KEYS[0],
+    "a2": SECOND_KID,
+    "b2": SAME_KID,
+}
+"""Four keys, one of them also under a second kid, and a fifth key with the kid of another one."""
 POOL = (*SHOWN.values(), EVIL)
 NAMES = {key_id(key): name for name, key in (*SHOWN.items(), ("EVIL", EVIL))}
 BY_MEMBERS = {json.dumps(key.members(), sort_keys=True): key for key in POOL}
-RIVALS = {key_id(RSA_KEYS[1]), key_id(RIVAL)}
+KEYS_WITH_SAME_KID = {key_id(RSA_KEYS[1]), key_id(SAME_KID)}
 FEW = 2
-"""How many keys are revoked in one history: where all are, nothing else happens any more."""
+"""The most keys that one history revokes: if all were revoked, nothing else would happen."""
 
-STRANGE_KEY = "signs-with-a-strange-key"
+UNLISTED_KEY = "signs-with-an-unlisted-key"
 PUSHES = (
     "adds",
     "adds-held",
@@ -85,15 +92,15 @@ PUSHES = (
     "replays",
     "rewinds",
     "signs-for-another-repository",
-    STRANGE_KEY,
+    UNLISTED_KEY,
 )
 """What an attacker without a key pushes."""
 PASSES = ("nobody", "mirror 0", "mirror 1", "mirror 2", "pod")
-"""Whose pass follows an attack."""
+"""Which mirror makes a pass after an attack."""
 WRITES = ("garbage", "delete", "oversized", "replay", "steals-the-snapshot")
 """What another writer does to the public JWKS."""
 MOODS = ("one shows", "all show", "silent", "lying", "good")
-"""What apiservers do."""
+"""What apiservers do. "lying": the answer is invalid."""
 CHANGES = (
     "the remote goes away",
     "the remote is back",
@@ -107,16 +114,16 @@ CHANGES = (
     "a mirror's clock is 25 hours ahead",
     "a disk is lost",
 )
-"""What else changes around the mirrors."""
+"""Other changes in the mirrors' environment."""
 KINDS = ("signed, pusher", "signed, writer", "signed, both", "trusted, writer", "open, both")
-"""Of histories: the mode of the repository, and what attackers do."""
+"""The kinds of histories: the mode of the repository, and what attackers do."""
 PLACES = ("mirror 0", "mirror 1", "laptop")
 """Where operators work."""
 MEANWHILE = ("another mirror", "an operator", "an attacker")
-"""Who does something in the middle of a pass."""
+"""Who acts in the middle of a pass."""
 AHEAD = timedelta(hours=25)
 WRITES_OF_BOTH, APPROVALS = 0.3, 0.8
-"""How often who may push writes to the bucket instead, and how often operators approve where they could."""
+"""Probabilities: an attacker who can do both writes to the bucket; an operator approves a held key."""
 STORIES = (
     "a key waits for an operator",
     "a stolen key comes back under another kid",
@@ -137,13 +144,13 @@ EVERYTHING = frozenset(
         *("hours pass", "three days pass", "everything settles"),
     }
 )
-"""All that may happen in a history."""
+"""All events that can happen in a history."""
 HAPPENED: Counter[str] = Counter()
-"""How often each of them did, over all histories of the process."""
+"""How often each event happened, over all histories of the process."""
 
 
 def keys_of(body: bytes) -> tuple[Key, ...]:
-    """The keys of a public JWKS; none when it is no JWKS of the pool."""
+    """The keys of a public JWKS; none if it is invalid or has another key than those of `POOL`."""
     try:
         return tuple(BY_MEMBERS[json.dumps(members, sort_keys=True)] for members in json.loads(body)["keys"])
     except (ValueError, KeyError, TypeError):
@@ -159,13 +166,13 @@ def named(names: Iterable[str]) -> tuple[Key, ...]:
 
 
 def reported(found: AbstractSet[KeyId]) -> str:
-    """Keys by their short names."""
+    """The short names of these keys."""
     return ", ".join(sorted(NAMES.get(identity, identity[0]) for identity in found))
 
 
 @dataclass
 class Lever:
-    """Does something at the n-th step of the outside world, once."""
+    """Calls `act` once, at the n-th access to git, the remote or the bucket."""
 
     countdown: int = 0
     act: Callable[[], object] | None = None
@@ -179,7 +186,7 @@ class Lever:
 
 @dataclass
 class Replica:
-    """One apiserver: what it shows, and whether its answers are acceptable."""
+    """One apiserver: its keys, and whether its answers are valid."""
 
     keys: tuple[Key, ...]
     mood: str = "good"
@@ -214,17 +221,17 @@ RULES = {
     "key_waits_for_an_operator": 2,
     "settle": 1,
 }
-"""The methods of `Contract` that are steps of a history, and how likely each is."""
+"""The methods of `Contract` that are steps of a history, with their weights."""
 MIRRORS, MOMENTS = range(3), 21
-"""The kept mirrors; the moments of a pass at which something may happen, as far as a pass has so many."""
+"""The mirrors with a kept disk, and how many points of a pass an event can happen at."""
 ASKED = ((0, 1), (1, 2), (0, 2))
-"""Which replicas each mirror asks."""
-BLIND = 2
+"""Which replicas each mirror polls."""
+WITHOUT_BUCKET = 2
 """The mirror that cannot reach the bucket."""
 
 
 class Contract:
-    """The setup, and a model of it that only counts what the contract covers."""
+    """The mirrors and their environment, and a model that tracks only what the invariants need."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.number = number
@@ -238,33 +245,33 @@ class Contract:
         self.replicas = [Replica(POOL[:1]) for _ in range(3)]
         self.mirrors: list[GitMirror] = []
         self.running: list[GitMirror] = []
-        """The mirrors that are in a pass, the innermost last."""
+        """The mirrors in the middle of a pass, the innermost last."""
         self.remote_down = self.refused = self.was_rewound = False
         self.commits: tuple[set[str], ...] = (set(), set(), set())
-        """Every commit that each kept disk was at and the remote had.
+        """For each kept disk, the commits that were its head and were pushed.
 
-        One that was never pushed may go: where a merge says no more than the remote's head, the branch moves there.
+        Unpushed commits may be dropped: if a merge equals the remote's head, the branch moves there.
         """
         self.heads: list[str] = []
-        """Where the remote's branch was, to go back to."""
+        """Earlier heads of the remote's branch, which an attacker can restore."""
         self.allowed: set[KeyId] = set()
-        """Keys that an apiserver showed to a pass while its policy was `publish`, or that an operator approved."""
+        """Keys that may be public: a mirror with the policy `publish` saw them, or an operator approved them."""
         self.meant: set[KeyId] = set()
-        """What mirrors last put."""
+        """The keys of the last put of a mirror."""
         self.last_shown: dict[KeyId, datetime] = {}
-        """When an apiserver last showed the key to a pass whose commits the remote has."""
+        """When a mirror whose commits were pushed last saw the key at an apiserver."""
         self.writes = 0
-        """How often another writer wrote to the bucket."""
+        """The number of other writers' writes to the bucket."""
         self.pushed: set[KeyId] = set()
-        """What the remote's ledger had as public after the last pass."""
+        """The public keys of the remote's ledger after the last pass."""
         self.may_leave: set[Thumbprint] = set()
-        """Key material that an operator wanted revoked."""
+        """Key material that an operator has revoked."""
         self.revoked: set[Thumbprint] = set()
-        """Key material that a whole pass of a mirror with the bucket reported as revoked, and pushed."""
+        """Key material that was revoked and pushed in a complete pass of a mirror with the bucket."""
 
     def chance_of(self, what: object) -> Random:
-        """Chances that are the same wherever else something is left out of the history."""
-        return Random(f"{self.number} {what}")  # noqa: S311  no secret
+        """A generator that depends only on the seed and `what`, so it stays the same if other steps are removed."""
+        return Random(f"{self.number} {what}")  # noqa: S311  not a secret
 
     def happens(self, what: str) -> None:
         assert what in EVERYTHING, what
@@ -281,16 +288,16 @@ class Contract:
 
     @property
     def may_push(self) -> bool:
-        """Whether there is a pusher who can do something now."""
+        """Whether an attacker can push now."""
         return self.attackers in ("pusher", "both") and not self.remote_down and bool(self.heads)
 
     @property
     def may_write(self) -> bool:
-        """Whether another writer writes to the bucket."""
+        """Whether another writer can write to the bucket."""
         return self.attackers in ("writer", "both")
 
     def step(self, at: int) -> None:
-        """What happens at one point of the history."""
+        """Run one random step of the history."""
         self.chance = self.chance_of(at)
         rules = [rule for rule, weight in RULES.items() for _ in range(weight)]
         getattr(self, self.chance.choice(rules))()
@@ -298,14 +305,14 @@ class Contract:
     # ---------------------------------------------------------------------------------------------- the setup
 
     def begin(self) -> None:
-        """Three mirrors, and a pass of each."""
+        """Create three mirrors, and run a pass of each."""
         kind = self.chance.choice(KINDS)
         self.happens(f"history: {kind}")
         self.kind, self.attackers = kind.split(", ")
         self.fleet.signed = self.is_signed
         self.all_replicas_show(self.chance.sample(sorted(SHOWN.keys() - {"b2"}), 2))
         self.mirrors = [self.new_mirror() for _ in range(3)]
-        self.mirrors[BLIND].bucket_down = True
+        self.mirrors[WITHOUT_BUCKET].bucket_down = True
         for which in range(3):
             self.one_pass(which)
 
@@ -386,7 +393,7 @@ class Contract:
             self.pass_of(self.chance.choice(PASSES))
 
     def attack(self) -> None:
-        """One push or one write of the attacker."""
+        """One push or write of the attacker."""
         if self.may_push and not (self.may_write and self.chance.random() < WRITES_OF_BOTH):
             self.push(self.chance.choice(PUSHES), self.chance.choice(self.heads))
         elif self.may_write:
@@ -415,15 +422,15 @@ class Contract:
         return found or b"garbage"
 
     def pass_of(self, who: str) -> None:
-        """A pass of some mirror, if any."""
+        """A pass of that mirror; "nobody" makes none."""
         if who == "pod" and self.has_pods:
             self.pod_passes()
         elif who.startswith("mirror"):
             self.one_pass(int(who[-1]))
 
     def push(self, kind: str, old: str) -> None:
-        if kind == STRANGE_KEY and self.kind == "open":
-            return  # mirrors without a signing key stop at it, and say so: `repository.signed` (SECURITY.md)
+        if kind == UNLISTED_KEY and self.kind == "open":
+            return  # mirrors without a signing key stop at a signed ledger: `repository.signed` (SECURITY.md)
         self.happens(f"push: {kind}")
         pusher = self.fleet.pusher()
         head = pusher.fetch()
@@ -445,8 +452,8 @@ class Contract:
             pusher.write(SIGNATURE, b"garbage..%d\n" % self.chance.randrange(9))
         elif kind == "signs-for-another-repository":
             pusher.write_records(_with(records, record(EVIL)), signer=MIRROR, repository="another")
-        elif kind == STRANGE_KEY:
-            pusher.write_records(_with(records, record(EVIL)), signer=STRANGER)
+        elif kind == UNLISTED_KEY:
+            pusher.write_records(_with(records, record(EVIL)), signer=UNLISTED_SIGNER)
         else:
             pusher.write_records(_edited(kind, records, self.chance))
         if pusher.push() != head:
@@ -455,7 +462,7 @@ class Contract:
     # ------------------------------------------------------------------------------------------- the operators
 
     def operator_decides(self) -> None:
-        """What an operator finds to do: a key that is held, or one that is to be revoked."""
+        """An operator approves a held key or revokes a key."""
         held = [each for each in self.records() if each["status"] == "held" and each["thumbprint"] != EVIL.thumbprint]
         place = self.chance.choice(PLACES)
         if held and self.chance.random() < APPROVALS:
@@ -465,7 +472,7 @@ class Contract:
 
     def approve(self, place: str, held: Record) -> None:
         self.happens(f"approve on {place}")
-        # Said before it is done: it may become public in the very command, or later where it could not be pushed.
+        # Recorded first: the key may become public during the command, or later if the push fails.
         self.allowed.add((Kid(held["kid"]), Thumbprint(held["thumbprint"])))
         self.decide(place, "approve", held["thumbprint"])
 
@@ -487,12 +494,12 @@ class Contract:
         return status
 
     def identities_of(self, *statuses: str) -> set[KeyId]:
-        """The keys that the remote's ledger has with one of some statuses."""
+        """The keys of the remote's ledger with one of these statuses."""
         found = (each for each in self.records() if each.get("status") in statuses)
         return {(Kid(each["kid"]), Thumbprint(each["thumbprint"])) for each in found}
 
     def records(self) -> list[Record]:
-        """The records of the remote's ledger, from any writer."""
+        """The records of the remote's ledger, whoever wrote it."""
         try:
             found = json.loads(blob(self.fleet.remote, LEDGER) or b"")["keys"]
         except (ValueError, KeyError, TypeError):
@@ -505,7 +512,7 @@ class Contract:
         self.one_pass(self.chance.choice(MIRRORS))
 
     def one_pass(self, which: int) -> None:
-        self.happens("a pass without the bucket" if which == BLIND else "a pass")
+        self.happens("a pass without the bucket" if which == WITHOUT_BUCKET else "a pass")
         self.run(self.mirrors[which], ASKED[which])
 
     def pod_passes(self) -> None:
@@ -515,7 +522,7 @@ class Contract:
 
     @contextmanager
     def pod(self) -> Iterator[GitMirror]:
-        """A mirror with an empty disk and the configuration of the first one."""
+        """A mirror with an empty disk and the first mirror's configuration."""
         pod = self.new_mirror()
         pod.policy = self.mirrors[0].policy
         yield pod
@@ -560,13 +567,13 @@ class Contract:
             self.lever.act = None
 
     def days_pass(self) -> None:
-        """Three days: long enough for a key to come back, to be missed again, to retire, and to leave."""
+        """Three days: enough for a key to return, to be missing again, to retire, and to be dropped."""
         self.happens("three days pass")
         for count in range(4):
             self.fleet.now += 18 * HOUR
             self.one_pass(count % 2)
 
-    # -------------------------------------------------------------------- histories that chance alone seldom finds
+    # ------------------------------------------------------------------ sequences that are rare by chance alone
 
     def disconnected_mirrors(self) -> None:
         self.happens("story: mirrors that did not hear of each other")
@@ -603,7 +610,7 @@ class Contract:
         self.one_pass(0)
 
     def revoked_key_is_wanted_back(self) -> None:
-        """A key is public, then revoked (sometimes after it left the set); then the state before that is pushed."""
+        """A key is revoked, sometimes after it was dropped; then an attacker pushes the state before the revocation."""
         if len(self.may_leave) >= FEW:
             return
         self.happens("story: somebody brings back the state before a revocation")
@@ -624,13 +631,13 @@ class Contract:
         self.pass_of(self.chance.choice(PASSES))
 
     def settle(self) -> None:
-        """With the remote, good replicas and no interference a few rounds are enough; a further one changes nothing."""
+        """Without faults and attacks a few rounds of passes suffice; one more round changes nothing."""
         self.happens("everything settles")
         self.set_remote(down=False)
         self.set_refused(refused=False)
         for each in self.replicas:
             each.mood = "good"
-            each.keys = tuple(key for key in each.keys if key != RIVAL) if not each.is_believed else each.keys
+            each.keys = tuple(key for key in each.keys if key != SAME_KID) if not each.is_believed else each.keys
         for mirror in self.mirrors:
             mirror.clock_ahead = timedelta(0)
         for _ in range(3):
@@ -642,7 +649,7 @@ class Contract:
         after = self.fleet.commits(), self.fleet.puts(), self.fleet.head()
         self.expect(before == after, f"a quiet round made {after[0] - before[0]} commits, {after[1] - before[1]} puts")
         for who, done in ended.items():
-            good = {1} if who == BLIND else {0, 3}
+            good = {1} if who == WITHOUT_BUCKET else {0, 3}
             self.expect(done.status in good, f"{who} is stuck: exit {done.status}, {sorted(done.names)} {done.error}")
         self.judge_rest()
 
@@ -659,11 +666,11 @@ class Contract:
         return ended
 
     def judge_rest(self) -> None:
-        """Heads are one, no commit of a kept disk is lost, git and bucket say the same, and that is signed."""
+        """All heads are equal, no pushed commit is lost, git and bucket agree; in signed mode the ledger is signed."""
         head = self.fleet.head()
         self.expect({mirror.head() for mirror in self.mirrors} == {head}, "the heads differ")
         lost = {commit for commit in set[str]().union(*self.commits) if not contains(self.fleet.remote, commit)}
-        # After a rewind a pod may make the same tree again, by another commit: then ours says no more than that.
+        # After a reset of the branch a pod may commit the same tree again; then our commit has nothing more.
         self.expect(not lost or self.was_rewound, f"commits were lost: {sorted(lost)}")
         public = self.identities_of("published", "retiring")
         stored = self.fleet.bucket.objects.get(ObjectKey(JWKS_KEY))
@@ -680,15 +687,15 @@ class Contract:
             missing = shown - found - may_miss
             self.expect(not missing, f"shown keys are not public in the end: {reported(missing)}")
 
-    # ------------------------------------------------------------------------------------------------- verdicts
+    # --------------------------------------------------------------------------------------------------- checks
 
     def expect(self, holds: bool, what: str) -> None:
-        # Collected: what a pool of threads raises, the pass reports as a defect of one issuer.
+        # Collected instead of raised: a pass reports an exception in its threads as a defect of one issuer.
         if not holds:
             self.violations.append(what)
 
     def judge_put(self, before: StoredObject | None, put: PublicObject) -> None:
-        """What may become public, and what may leave."""
+        """Check which keys a put publishes and removes."""
         if put.key != JWKS_KEY or self.kind == "open":
             return
         new = identities(keys_of(put.body))
@@ -697,10 +704,10 @@ class Contract:
             new <= self.allowed, f"keys are public that nobody may have published: {reported(new - self.allowed)}"
         )
         gone = self.meant - new
-        # Taking a revoked key away never waits: without the remote it takes along what only another mirror knows.
+        # Removing a revoked key does not wait for the remote, so it may also remove keys that only another mirror has.
         is_urgent = self.remote_down and any(identity[1] in self.may_leave for identity in gone)
         for identity in gone:
-            if identity[1] not in self.may_leave and identity not in RIVALS and not is_urgent:
+            if identity[1] not in self.may_leave and identity not in KEYS_WITH_SAME_KID and not is_urgent:
                 self.judge_removal(identity)
         self.meant = new
 
@@ -710,12 +717,12 @@ class Contract:
         self.expect(enough, f"{name} left before its time: last shown at {since}, now {self.fleet.now}")
         self.expect(not self.remote_down, f"{name} left while the remote was down")
         shown = {key_id(key) for key in self.shown_to(self.running[-1])}
-        # What a mirror published while the remote was away, another one may hold whose policy that is.
+        # A mirror publishes a key while the remote is unreachable; another mirror's policy may hold it.
         is_held = identity not in self.pushed and identity in self.identities_of("held")
         self.expect(identity not in shown or is_held, f"{name} left although an apiserver shows it")
 
     def judge_pass(self, ended: Ended, mirror: GitMirror, revoked: AbstractSet[Thumbprint]) -> None:
-        """After a whole pass that could do all its work, every accepted key is public unless it may not be."""
+        """After a complete pass without faults, every accepted key is public unless it is held or revoked."""
         report = ended.report
         (issuer,) = report.issuers if report is not None and report.issuers else (None,)
         if report is None or issuer is None or self.kind == "open":
@@ -770,7 +777,7 @@ class Contract:
         self.running.append(mirror)
         ended = mirror.run(after=timedelta(0))
         self.running.pop()
-        if writes == self.writes:  # else the public set may be what another writer wrote after the pass had read it
+        if writes == self.writes:  # else another writer may have written after the pass read the bucket
             self.judge_pass(ended, mirror, revoked)
         for which, each in enumerate(self.mirrors):
             head = each.head() if each is mirror and not self.remote_down else ""
@@ -788,7 +795,7 @@ def _with(records: list[Record], *more: Record) -> list[Record]:
 
 
 def _edited(kind: str, records: list[Record], chance: Random) -> list[Record]:
-    """What a pusher makes of the records."""
+    """The records as an attacker changes them."""
     chosen = chance.choice(records) if records else record(EVIL)
     others = [each for each in records if each is not chosen]
     when = "2026-11-01T08:00:00Z"
@@ -811,14 +818,14 @@ def _die() -> None:
 
 
 FEW_HISTORIES, MANY_HISTORIES = 4, 100
-"""How many there are by default, and in how many everything happens."""
+"""The default number of histories, and the number from which each event must happen."""
 HISTORIES = scale().histories
 FIRST = scale().seed - 1
 STEPS = range(12 if HISTORIES > FEW_HISTORIES else 6)
 
 
 def live(number: int, steps: Iterable[int]) -> tuple[list[str], list[str]]:
-    """Live a history up to its first violation: what was violated, and what happened in it."""
+    """Run a history up to its first violation. Returns the violations and the events."""
     shared_memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=shared_memory if shared_memory.is_dir() else None) as folder:
         contract = Contract(Path(folder), number)
@@ -827,12 +834,12 @@ def live(number: int, steps: Iterable[int]) -> tuple[list[str], list[str]]:
             if not contract.violations:
                 contract.step(at)
         if not contract.violations:
-            contract.settle()  # each history ends so
+            contract.settle()  # every history ends with this check
         return contract.violations, contract.trace
 
 
 def shortened(number: int) -> tuple[int, ...]:
-    """The steps of a bad history without those that it is bad without."""
+    """The steps of a failing history, without those that it also fails without."""
     steps = tuple(STEPS)
     for at in STEPS:
         fewer = tuple(each for each in steps if each != at)
@@ -844,7 +851,7 @@ def shortened(number: int) -> tuple[int, ...]:
 @pytest.mark.timeout(600)  # two busy cores
 @pytest.mark.parametrize("number", range(FIRST, FIRST + HISTORIES))
 def test_contract_holds_in_random_histories(number: int) -> None:
-    """None is stuck, no revocation is lost, no key comes from nowhere, no shown key leaves, and then all is quiet."""
+    """No mirror is stuck, no revocation is lost, no unknown key is public, no shown key is removed, and it settles."""
     violations, trace = live(number, STEPS)
     if violations:
         steps = shortened(number)
@@ -853,6 +860,6 @@ def test_contract_holds_in_random_histories(number: int) -> None:
 
 
 def test_everything_happens_in_many_histories() -> None:
-    """Each kind of push, write, change and moment comes, so that the histories show what they claim."""
+    """Every kind of push, write, change and moment occurs, so the histories test what they claim."""
     print("\n".join(f"{HAPPENED[what]:6} {what}" for what in sorted(EVERYTHING)))
     assert HAPPENED.keys() == EVERYTHING or HISTORIES < MANY_HISTORIES

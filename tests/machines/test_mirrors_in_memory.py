@@ -1,10 +1,10 @@
-"""Mirrors in memory that die at any moment, lose their disks and race each other: they end as one, whatever happened.
+"""Mirrors in memory that die at any moment, lose their disks and race each other: they always converge.
 
-Ledgers are merged by `mirror.trust.merge`, git and the bucket are fakes, so that thousands of histories take minutes:
-`make torture ARGS="--only histories --histories 300"` searches among 4800, others in each run, and `-s` shows how often
-each event happened. Apiservers show other keys in each pass; operators approve and revoke at bad moments; an attacker
-writes to the bucket. In signed mode an attacker without a key pushes instead: adds a key, damages, deletes and replays
-ledgers, and sets the branch back.
+`mirror.trust.merge` merges the ledgers; git and the bucket are fakes, so thousands of histories take minutes.
+`make torture ARGS="--only histories --histories 300"` runs 4800 histories, others in each run, and `-s` prints how
+often each event happened. Apiservers show other keys in each pass; operators approve and revoke at any moment; an
+attacker writes to the bucket. In signed mode an attacker without a key pushes instead: adds a key, damages, deletes
+and replays ledgers, and resets the branch.
 """
 
 import json
@@ -60,16 +60,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FEW_HISTORIES, MANY_HISTORIES = 30, 1000
-"""How many there are by default, and in how many everything happens."""
+"""The default number of histories, and the number from which each event must happen."""
 HISTORIES = 16 * scale().histories if scale().everything else FEW_HISTORIES
-"""In memory sixteen take as long as one with real git."""
-STEADY, STOLEN, NOBODYS = RSA_KEYS[0], EC_KEYS[2], RSA_KEYS[5]
+"""Sixteen histories in memory take as long as one with real git."""
+STEADY, STOLEN, ATTACKER_KEY = RSA_KEYS[0], EC_KEYS[2], RSA_KEYS[5]
 ROTATING: tuple[Key, ...] = (*RSA_KEYS[1:3], *EC_KEYS[:2])
 MIRRORS = 3
 RETAIN = timedelta(seconds=30)
 MINUTE, HOUR, AHEAD = timedelta(minutes=1), timedelta(hours=1), timedelta(hours=25)
 ROUNDS = 5
-"""Every mirror merges the others' state; what all have merged retires, and leaves; then all are idle."""
+"""The rounds at the end: mirrors merge each other's state, missing keys retire and are dropped, nothing changes."""
 MOMENTS = ("commit", "push", "first put", "second put", "end")
 PUSHES = ("adds", "demotes", "ages", "duplicates", "damages", "damages the signature", "deletes", "replays", "rewinds")
 WRITES = ("deletes", "overwrites", "oversized", "replays", "steals the snapshot")
@@ -83,7 +83,7 @@ TROUBLES = (
     "with an empty disk",
     "whose configuration revokes from now on",
 )
-"""What may be the matter with a pass."""
+"""The faults of a pass."""
 DECISIONS = ("approves", "revokes")
 EVERYTHING = frozenset(
     {
@@ -101,7 +101,7 @@ EVERYTHING = frozenset(
     }
 )
 HAPPENED: Counter[str] = Counter()
-"""How often each of them did, over all histories of the process."""
+"""How often each event happened, over all histories of the process."""
 
 
 def happens(what: str) -> None:
@@ -112,7 +112,7 @@ def happens(what: str) -> None:
 
 @dataclass(frozen=True)
 class Pass:
-    """A pass of one mirror while `shown` are the keys, with `troubles`.
+    """A pass of one mirror while apiservers show `shown`, with the faults `troubles`.
 
     At `moment` another event happens, or this mirror is killed.
     """
@@ -127,7 +127,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Push:
-    """An attacker without a key pushes; `pick` chooses the commit that it goes back to."""
+    """An attacker without a key pushes; `pick` chooses the commit to which the branch is reset."""
 
     kind: str
     pick: int
@@ -135,7 +135,7 @@ class Push:
 
 @dataclass(frozen=True)
 class Write:
-    """An attacker writes the JWKS past the mirrors; `pick` chooses the commit whose document it restores."""
+    """An attacker writes the JWKS; `pick` chooses the commit whose document it restores."""
 
     kind: str
     pick: int
@@ -143,7 +143,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Decision:
-    """An operator approves what is held, or revokes the stolen key: on a mirror's disk, or (None) on a laptop."""
+    """An operator approves held keys, or revokes the stolen key: on a mirror's disk, or on a laptop (None)."""
 
     kind: str
     mirror: int | None
@@ -182,14 +182,14 @@ def histories(attacks: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Step]]:
 
 @cache
 def trust() -> LedgerTrust | None:
-    """The one key that all mirrors of a signed history sign with."""
+    """The key with which all mirrors of a signed history sign."""
     with tempfile.TemporaryDirectory() as folder:
         path = signer("mirror").private_file(Path(folder, "key"))
         return load_ledger_trust(RepositorySettings(Path(folder), signing_key=path))
 
 
 class Crowd:
-    """Mirrors with one remote, one bucket and apiservers that show each pass what its step says."""
+    """Mirrors with one remote and one bucket. Apiservers show each pass the keys of its step."""
 
     def __init__(self, folder: Path, *, signed: bool) -> None:
         first = with_remote(folder)
@@ -204,19 +204,19 @@ class Crowd:
         self.now, self.remote, self.commits = first.now, first.world.history.remote, first.world.history.commits
         self.past: list[CommitId] = []
         self.writes = 0
-        """How often another writer wrote to the bucket."""
+        """The number of other writers' writes to the bucket."""
         self.revoked: frozenset[Thumbprint] = frozenset()
-        """What a whole pass reported as revoked, and pushed."""
+        """Keys that a complete pass reported as revoked, and pushed."""
         for number in range(MIRRORS):
             self.show(frozenset())
             self.run(number)
 
     def show(self, shown: frozenset[Key]) -> None:
-        """What the apiservers show from now on, in addition to the steady key."""
+        """Set what the apiservers show, in addition to the steady key."""
         self.shown = tuple(sorted({STEADY, *shown}, key=key_id))
 
     def run(self, number: int, after: timedelta = timedelta(seconds=2), *, ahead: timedelta = timedelta(0)) -> Report:
-        """One pass of a mirror; what was known to be revoked before a whole one is not public after it."""
+        """One pass of a mirror. A key that was known as revoked before a complete pass is not public after it."""
         happens("a pass")
         self.now += after
         mirror, revoked, writes = self.mirrors[number], self.revoked, self.writes
@@ -226,7 +226,7 @@ class Crowd:
         if self.remote.head is not None:
             self.past.append(self.remote.head)
         if not report.failures and not report.issuers[0].all_failures() and report.unpushed_commits == 0:
-            # What another writer wrote after the pass had read it is for the next one.
+            # The next pass repairs what another writer wrote after this one read the bucket.
             assert not revoked & self.public_material() or writes != self.writes
             records = report.issuers[0].records
             self.revoked |= {each.key.thumbprint for each in records if each.status is Status.REVOKED}
@@ -241,19 +241,19 @@ class Crowd:
         return replace(mirror.world.ports(), ledger_trust=trust if self.signed else lambda: None)
 
     def judge_put(self, _: StoredObject | None, put: PublicObject) -> None:
-        """Whatever is put, the steady key stays and the attacker's key never appears."""
+        """Every put has the steady key and never the attacker's key."""
         if put.key == JWKS_KEY:
             kids = {each["kid"] for each in _records(put.body)}
-            self.violated = self.violated or not (STEADY.kid in kids and NOBODYS.kid not in kids)
+            self.violated = self.violated or not (STEADY.kid in kids and ATTACKER_KEY.kid not in kids)
 
     violated = False
-    """Kept, because what a pool of threads raises, the pass reports as a defect of one issuer."""
+    """Violations are collected: a pass reports an exception in its threads as a defect of one issuer."""
 
     def public(self) -> set[str]:
         return {each["kid"] for each in _records(self.mirrors[0].public() or b"")}
 
     def public_material(self) -> frozenset[Thumbprint]:
-        keys = (STEADY, STOLEN, NOBODYS, *ROTATING)
+        keys = (STEADY, STOLEN, ATTACKER_KEY, *ROTATING)
         return frozenset(key.thumbprint for key in keys if key.kid in self.public())
 
     # ------------------------------------------------------------------------------------------------- steps
@@ -265,7 +265,7 @@ class Crowd:
             self.write(step)
         elif isinstance(step, Decision):
             self.decide(step)
-        elif step.mirror not in self.busy:  # a mirror that is in the middle of a pass begins no other
+        elif step.mirror not in self.busy:  # a mirror in the middle of a pass does not begin another one
             self.make_pass(step)
 
     def make_pass(self, step: Pass) -> None:
@@ -296,7 +296,7 @@ class Crowd:
             (self.remote.down, self.remote.refuses_pushes), bucket.down = before, False
 
     def interrupt(self, step: Pass, history: FakeHistory, bucket: SharedBucket) -> None:
-        """Arrange what happens in the middle of the pass."""
+        """Prepare the event in the middle of the pass."""
         puts = {"first put": 1, "second put": 2}.get(step.moment, 0)
 
         def act(*_: object) -> None:
@@ -340,7 +340,7 @@ class Crowd:
         files = dict(self.commits.by_id[head].files)
         records = _records(files.get(LEDGER, b""))
         edits: dict[str, Callable[[], object]] = {
-            "adds": lambda: files.update({LEDGER: ledger_body(ISSUER, [record(STEADY), record(NOBODYS)])}),
+            "adds": lambda: files.update({LEDGER: ledger_body(ISSUER, [record(STEADY), record(ATTACKER_KEY)])}),
             "demotes": lambda: files.update({LEDGER: ledger_body(ISSUER, [_demoted(each) for each in records])}),
             "ages": lambda: files.update({LEDGER: ledger_body(ISSUER, [_aged(each) for each in records])}),
             "duplicates": lambda: files.update({LEDGER: ledger_body(ISSUER, [*records, *records])}),
@@ -364,22 +364,22 @@ class Crowd:
         old = self.commits.by_id[self.past[step.pick % len(self.past)]].files
         path = f"public/oidc-bucket.s3-ap-southeast-2.amazonaws.com/{JWKS_KEY}"
         body = {
-            "overwrites": public_bytes(STEADY, NOBODYS),
+            "overwrites": public_bytes(STEADY, ATTACKER_KEY),
             "oversized": b" " * 2_000_000,
             "replays": old.get(path, b"garbage"),
-            "steals the snapshot": public_bytes(STEADY, NOBODYS),
+            "steals the snapshot": public_bytes(STEADY, ATTACKER_KEY),
         }[step.kind]
         snapshot = stored.snapshot if stored is not None and step.kind == "steals the snapshot" else None
         self.buckets[0].write(JWKS_KEY, body, "application/jwk-set+json", "public, max-age=300", snapshot)
 
     def decide(self, step: Decision) -> None:
-        """An operator decides, on the disk of a mirror or on one that is empty, and pushes it."""
+        """An operator decides, on a mirror's disk or on an empty one, and pushes."""
         mirror = self.mirrors[step.mirror or 0]
         history = mirror.world.history
         if step.mirror is None:
             history = replace(history, head=None, tracking=None)
         made, ports = self.settings(mirror), replace(self.ports(mirror), history=history)
-        # The remote may be away or refuse pushes, and what was to be decided may be decided already.
+        # The remote may be unreachable or refuse pushes, and the decision may have been made already.
         with suppress(HistoryError, RemoteError, UsageError), redirect_stdout(StringIO()):
             history.fetch(shallow=False)
             believed = trust_of(made, history, load_local_state(mirror.state_dir), ports.ledger_trust())
@@ -399,7 +399,7 @@ class Crowd:
     # ---------------------------------------------------------------------------------------------- the end
 
     def settle(self) -> None:
-        """Rounds without faults: one head, the bucket matches the ledger, no mirror waits, the stolen key is out."""
+        """Rounds without faults: one head, a bucket that matches the ledger, no waiting mirror, and no stolen key."""
         self.show(frozenset(ROTATING[:1]))
         self.decide(Decision("approves", 0))
         for mirror in self.mirrors:
@@ -408,7 +408,7 @@ class Crowd:
             for number in range(MIRRORS):
                 self.run(number, HOUR)
             if count == 0:
-                self.decide(Decision("approves", 0))  # what another mirror held, and its disk alone knew
+                self.decide(Decision("approves", 0))  # a key that another mirror held on its own disk
         before = len(self.commits.by_id), self.count_puts()
         reports = [self.run(number, MINUTE) for number in range(MIRRORS)]
         assert (len(self.commits.by_id), self.count_puts()) == before
@@ -423,7 +423,7 @@ class Crowd:
         return sum(request.startswith("put ") for request in self.requests)
 
     def settle_while_the_stolen_key_is_shown(self) -> None:
-        """Once a whole pass knew that it is revoked, it is public no more, to whomever an apiserver shows it."""
+        """After a complete pass knows the revocation, the stolen key is not public, even if apiservers show it."""
         self.show(frozenset({STOLEN}))
         for _ in range(2):
             for number in range(MIRRORS):
@@ -437,7 +437,7 @@ _OPTIONS = Common(Path("/dev/null"), "error", "json")
 
 
 def _records(body: bytes) -> list[Record]:
-    """The keys of a ledger or a JWKS; none when it is neither."""
+    """The keys of a ledger or a JWKS; none if it is neither."""
     try:
         found = json.loads(body)["keys"]
     except (ValueError, KeyError, TypeError):
@@ -477,7 +477,7 @@ SETTINGS = settings(
 @given(histories(pushes()))
 @SETTINGS
 def test_signed_mirrors_end_as_one_whatever_is_pushed(taken: list[Step]) -> None:
-    """One of them pushes without a key: X is never public, and no mirror stops."""
+    """An attacker without a key pushes: its key is never public, and no mirror is stuck."""
     happens("history: signed, pusher")
     live(taken, signed=True)
 
@@ -493,12 +493,12 @@ def test_signed_mirrors_end_as_one_whatever_is_written(taken: list[Step]) -> Non
 @given(histories(writes()))
 @SETTINGS
 def test_trusting_mirrors_end_as_one_whatever_is_written(taken: list[Step]) -> None:
-    """The remote is trusted, and no attacker pushes; another writer writes to the bucket."""
+    """The remote is trusted and nobody attacks it. Another writer writes to the bucket: the mirrors converge."""
     happens("history: trusted, writer")
     live(taken, signed=False)
 
 
 def test_everything_happens_in_many_histories() -> None:
-    """Each kind of trouble, push, write and moment comes, so that the histories show what they claim."""
+    """Every kind of fault, push, write and moment occurs, so the histories test what they claim."""
     print("\n".join(f"{HAPPENED[what]:6} {what}" for what in sorted(EVERYTHING)))
     assert HAPPENED.keys() == EVERYTHING or HISTORIES < MANY_HISTORIES

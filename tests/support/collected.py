@@ -1,4 +1,4 @@
-"""Hooks for pytest: which of the collected tests begin first, and which are not measured."""
+"""Hooks for pytest: the order of the collected tests, and which of them are not measured for coverage."""
 
 import gc
 from collections import defaultdict
@@ -7,13 +7,15 @@ from collections.abc import Generator
 import pytest
 
 _WHOLE_PROGRAMS = frozenset({"browser", "e2e", "machines", "torture"})
-"""The folders whose tests take seconds: they start the program, or live through whole histories."""
+"""Folders whose tests take seconds: they start the program or run complete histories."""
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Collect without the garbage collector: all that is made here stays to the end, and it would look at it again and
-    again, here and during the tests."""
+    """Collect without the garbage collector, and freeze the collected objects.
+
+    They live until the end of the run, and the collector would scan them repeatedly.
+    """
     gc.disable()
     try:
         return (yield)
@@ -22,27 +24,27 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-@pytest.hookimpl(trylast=True)  # after Hypothesis has marked its own
+@pytest.hookimpl(trylast=True)  # after Hypothesis has added its markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Measure no property, and put what is long first.
+    """Exclude property tests from coverage, and run long tests first.
 
-    What Hypothesis draws is chance: a gate must not hang on it, and to measure the same lines hundreds of times takes
-    longer than to run them. Each line that a gate demands is reached by an explicit example.
+    Hypothesis draws random inputs, and a coverage gate must not depend on chance. Measuring the same lines hundreds of
+    times also takes longer than running them. Explicit examples reach each line that a gate requires.
 
-    A worker of xdist that has nothing left takes over the tail of another one's tests: where that is short tests, all
-    workers end together. What is first in line is never taken over, so a file whose fixture serves the whole file,
-    such as an image, stays with one worker.
+    An idle worker of xdist takes over tests from the end of another worker's queue. If those are short, all workers end
+    together. The first tests of a queue are never taken over, so a file with an expensive fixture, such as an image,
+    stays with one worker.
     """
     limits: defaultdict[str, float] = defaultdict(float)
     for item in items:
         if item.get_closest_marker("hypothesis"):
-            item.add_marker("no_cover")  # pytest-cov's
+            item.add_marker("no_cover")  # a marker of pytest-cov
         limits[_file(item)] = max(limits[_file(item)], _own_limit(item))
 
     def rank(item: pytest.Item) -> tuple[float, bool]:
         return -limits[_file(item)], _WHOLE_PROGRAMS.isdisjoint(_file(item).split("/"))
 
-    items.sort(key=rank)  # stable: files stay whole, and in their order
+    items.sort(key=rank)  # the sort is stable: each file stays together, in its order
 
 
 def _file(item: pytest.Item) -> str:
@@ -50,6 +52,6 @@ def _file(item: pytest.Item) -> str:
 
 
 def _own_limit(item: pytest.Item) -> float:
-    """The seconds of a test that asked for more than the others get: it is long; else 0."""
+    """The timeout of a test that sets a longer one, which makes it a long test; else 0."""
     marker = item.get_closest_marker("timeout")
     return float(marker.args[0]) if marker is not None and marker.args else 0.0

@@ -1,4 +1,4 @@
-"""The daemon as a process: started in a world of real servers, watched from outside, ended by signals."""
+"""Runs the daemon as a process against real servers: observes it from outside and ends it by signals."""
 
 import json
 import os
@@ -18,12 +18,12 @@ from typing import Any
 from support.worlds import PROJECT, World
 
 PATIENCE_SECONDS = 60.0
-"""How long a test waits for something that should happen: a machine of CI may be slow, and speed is no property."""
+"""Seconds that a test waits for an event: CI machines may be slow, and speed is not tested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a process holds: resident bytes, and open file descriptors."""
+    """The resources of a process: resident bytes and open file descriptors."""
 
     resident_bytes: int
     descriptors: int
@@ -31,7 +31,7 @@ class Footprint:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What the daemon's own server answered."""
+    """A response of the daemon's HTTP server."""
 
     status: int
     body: str
@@ -47,13 +47,13 @@ class Daemon:
     port: int
 
     def events(self, *names: str) -> list[dict[str, Any]]:
-        """The log so far, in order; all of it, or the events with these names."""
+        """The log events so far, in order: all of them, or those with these names."""
         lines = (self.folder / "err").read_text().split("\n")[:-1]
         found = [json.loads(line) for line in lines if line.startswith("{")]
         return [each for each in found if not names or each["event"] in names]
 
     def wait_for(self, name: str, *, count: int = 1) -> list[dict[str, Any]]:
-        """The events called `name`, as soon as there are `count`."""
+        """Wait until there are `count` events called `name`, and return them."""
         self.wait_until(lambda: len(self.events(name)) >= count, f"{count} times {name}")
         return self.events(name)
 
@@ -86,7 +86,7 @@ class Daemon:
         self.process.send_signal(number)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
-        """Its exit status, and how many seconds it took to end."""
+        """Stop the daemon. Returns its exit status and the seconds until it ended."""
         began = time.monotonic()
         self.process.send_signal(number)
         status = self.process.wait(PATIENCE_SECONDS)
@@ -94,16 +94,16 @@ class Daemon:
 
 
 def free_port() -> int:
-    """A free port below those that Linux gives to connections (32768 and up), so no other process gets it by chance."""
+    """A free port below Linux's ephemeral ports (32768 and up), so that no other process gets it by chance."""
     while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311  no secret
+        port = random.randrange(20_000, 32_000)  # noqa: S311  not a secret
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 
 
 @contextmanager
 def running_daemon(world: World, *words: str, interval: str = "1s", **environ: str) -> Iterator[Daemon]:
-    """The daemon of a world's configuration, with an interval and a port of its own; it is killed at the end."""
+    """Run the daemon with the world's configuration, its own interval and port; it is killed at the end."""
     port = free_port()
     world.config["interval"] = interval
     world.config["http"] = {"listen": f"127.0.0.1:{port}"}

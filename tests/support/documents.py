@@ -1,18 +1,18 @@
-"""Documents that are rehearsed: every command of a ```console block is run, and its output is held to what is written.
+"""Executes documents: runs every command of each ```console block, and compares its output with the written output.
 
     ```console
-    $ oidc-mirror --once        a command; a line that ends with a backslash goes on in the next one, after `> `
-    ...                         what it answers, up to the next command
+    $ oidc-mirror --once        a command; after a backslash at its end it continues in the next line, after `> `
+    ...                         its output, up to the next command
     ```
 
-Other blocks (```sh, ```yaml …) are not run. Between blocks an HTML comment on a line of its own, which no reader sees,
-says what happens outside: `<!-- world: replicas show keys 1, 2 -->`. The stage implements it.
+Other blocks (```sh, ```yaml …) are not run. Between blocks, an HTML comment on a line of its own describes a change
+from outside: `<!-- world: replicas show keys 1, 2 -->`. Readers do not see it; the stage implements it.
 
-A command that ends with another status than 0 is followed by `$ echo $?`, so that the document says so.
+If a command exits with a status other than 0, the next command is `$ echo $?`, so that the document shows the status.
 
-Two runs differ in dates, durations, commits, ETags, ids of roles, and ports. Dates and durations are not compared. Any
-other is one value of the document for one value of the run, everywhere: two that were swapped are noticed. All else is
-compared as it is, kids and thumbprints included: the keys of a stage are always the same.
+Two runs differ in dates, durations, commits, ETags, role ids and ports. Dates and durations are not compared. Every
+other such value of the document stands for exactly one value of the run, so swapped values are detected. All other
+text is compared literally, including kids and thumbprints: the keys of a stage are always the same.
 """
 
 import re
@@ -26,7 +26,7 @@ _FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)\s*$")
 _DIRECTION = re.compile(r"^ *<!-- world: (?P<text>.+?) -->\s*$")
 _UNIT = "(?:ms|s|min|h|d|(?:second|minute|hour|day)s?)"
 _VALUE = re.compile(
-    r"(?P<moment>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:Z|\+00:00)| UTC)|\b1\d{9}\b)"  # the last: seconds since 1970
+    r"(?P<moment>\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:Z|\+00:00)| UTC)|\b1\d{9}\b)"  # or seconds since 1970
     rf"|(?P<duration>\b\d+(?:\.\d+)? {_UNIT}\b(?: \d+ {_UNIT}\b)*)"
     r"|(?P<hash>\b[0-9a-f]{7,40}\b)"
     r"|(?P<role>\bAROA[A-Z0-9]{17}\b)"
@@ -34,12 +34,12 @@ _VALUE = re.compile(
 )
 _CHANGING = frozenset({"moment", "duration"})
 _ABBREVIATION = 7
-"""How many characters distinguish commits: git's own shortest."""
+"""Characters that identify a commit: git's shortest default abbreviation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """What happens outside now. `block` is the fenced block that follows, for directions that are about it."""
+    """A change from outside. `block` is the next fenced block, for directions that use it."""
 
     line: int
     text: str
@@ -48,7 +48,7 @@ class Direction:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command and its output, which stands from line `start` up to `end`, from 0; `indent` is its block's."""
+    """One command and its output: the lines from `start` up to `end`, counted from 0; `indent` is that of its block."""
 
     script: str
     output: str
@@ -59,7 +59,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a command answered."""
+    """The result of a command."""
 
     output: str
     status: int
@@ -69,18 +69,18 @@ class Stage(Protocol):
     """The environment in which a document is executed."""
 
     def direct(self, direction: Direction) -> None:
-        """Let that happen. Raises ValueError for a direction that it does not know."""
+        """Carry out the direction. Raises ValueError if it is unknown."""
 
     def run(self, script: str, status: int) -> Ran:
-        """Run `script` in a shell in which `$?` is `status` at first."""
+        """Run `script` in a shell that starts with `$?` set to `status`."""
 
 
 class DocumentError(Exception):
-    """The document itself is at fault, not what the commands answer."""
+    """The document itself is wrong, not the output of its commands."""
 
 
 def parse(text: str) -> tuple[Direction | Command, ...]:
-    """The directions and commands of a document, in order."""
+    """The directions and commands of a document, in their order."""
     lines = text.splitlines()
     parts: list[Direction | Command] = []
     number = 0
@@ -98,15 +98,15 @@ def parse(text: str) -> tuple[Direction | Command, ...]:
 
 
 def rehearse(text: str, stage: Stage, *, refresh: bool = False) -> str:
-    """The document as this run would have it: the same text where every output is as written.
+    """Return the document with the output of this run; output that agrees with the document stays as written.
 
     Args:
         text: the document.
-        stage: the environment; its directions and commands are executed in the order of the document.
-        refresh: take every output from this run, whether it differs or not.
+        stage: the environment; it executes the directions and commands in the order of the document.
+        refresh: replace every output with that of this run, even if it agrees.
 
     Raises:
-        DocumentError: a direction is unknown, or a command failed and the document does not say so.
+        DocumentError: a direction is unknown, or a command failed and the document does not show its status.
     """
     lines, values, status = text.splitlines(), Values(), 0
     outputs: list[tuple[Command, str]] = []
@@ -132,7 +132,7 @@ class Values:
     of_document: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def as_written(self, ran: str, written: str) -> str:
-        """`written` where both say the same; else `ran` with the values of the document as far as they are known."""
+        """Return `written` if both agree; else `ran`, with its values replaced by those of the document where known."""
         pairs = list(zip(_VALUE.finditer(ran), _VALUE.finditer(written), strict=False))
         if _shape(ran) == _shape(written) and all(self._agree(a, b) for a, b in pairs):
             return written
@@ -161,7 +161,7 @@ def _short(value: str, kind: str) -> str:
 
 
 def _shape(text: str) -> str:
-    """The text with each value's kind in its place, and no space at the ends of lines."""
+    """The text with each value replaced by its kind, and without spaces at line ends."""
     return "\n".join(line.rstrip() for line in _VALUE.sub(lambda m: f"<{m.lastgroup}>", text).splitlines())
 
 

@@ -53,10 +53,10 @@ from support.worlds import BUCKET, PROJECT
 
 A, B, R, V, K = (with_kid(key, kid) for key, kid in zip(RSA_KEYS[:5], "ABRVK", strict=True))
 X, EVIL, OTHER = (with_kid(key, kid) for key, kid in zip(RSA_KEYS[5:8], ("X", "EVIL", "OTHER"), strict=True))
-"""Keys named as in `cases/ledger-pushes.md`: A and B are shown, R retires, V is revoked, X and EVIL are attackers'."""
+"""Keys of the attack tests: A and B are shown, R retires, V is revoked, X and EVIL are attackers'."""
 EC = with_kid(EC_KEYS[0], "EC")
 
-MIRROR, OPERATOR, STRANGER = signer("mirror"), signer("operator"), signer("stranger")
+MIRROR, OPERATOR, UNLISTED_SIGNER = signer("mirror"), signer("operator"), signer("unlisted")
 REPLICAS = ("https://10.0.0.11:6443", "https://10.0.0.12:6443")
 SECOND = IssuerName("second")
 SECOND_URL = IssuerUrl(f"{BASE_URL}/cluster/second")

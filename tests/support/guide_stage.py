@@ -1,19 +1,19 @@
 """The environment in which the guide is executed: a private network, an AWS account and a git host, all on loopback.
 
-The configuration of the guide is used as it stands, but for the folder of the state. What makes its names lead here is
-outside of it: a proxy stands for the private network, git's `insteadOf` for the git host, the environment for AWS, and
+The guide's configuration is used unchanged, except for the state directory. Its host names are redirected outside of
+it: by a proxy for the private network, by git's `insteadOf` for the git host, by environment variables for AWS, and by
 `readback.connect_to` for DNS.
 
     the next block is mirror.yaml                       the configuration
     the next block is laid over it, behind CloudFront   these changes, and a CDN that serves the bucket
     mirror.yaml is as it was                            without the CDN
-    the pod has a token of an issuer with a slash       in `token`: of ServiceAccount default/web, and good but for iss
-    the mirror has a token of key 2                     for the apiservers; it is signed with that key
+    the pod has a token of an issuer with a slash       in `token`: for ServiceAccount default/web; only iss is wrong
+    the mirror has a token of key 2                     for the apiservers, signed with that key
     nobody may read the bucket                          until the next direction the public URLs answer 403
-    replica 2 answers as in CASE                        what a real apiserver answered, such as 14-accept/
+    replica 2 answers as in CASE                        a captured answer of a real apiserver, such as 14-accept/
     replica 2 is overloaded                             it answers 503
 
-Besides those of `support.stages`. Files of the guide's folder are shown as those of /etc/oidc-mirror.
+It also accepts the directions of `support.stages`. The output shows the guide's folder as /etc/oidc-mirror.
 """
 
 import json
@@ -64,7 +64,7 @@ SIGNERS = (derived_signer(GUIDE_KEY), derived_signer("guide 2"))
 class GuideStage(DemoStage):
     """The stage of the guide. `proxy` leads to the private network, `before` is the configuration without a CDN.
 
-    `distribution` is the id of CloudFront's stand-in, which chooses it, and the id that the guide has for it.
+    `distribution` has two ids of the CloudFront distribution: the stub's, and the one in the guide.
     """
 
     proxy: Proxy | None = None
@@ -72,13 +72,13 @@ class GuideStage(DemoStage):
     distribution: tuple[str, str] = ("E2QWRUHAPOMQZL", "E2QWRUHAPOMQZL")
 
     def run(self, script: str, status: int) -> Ran:
-        """As any stage; the folder has the name that it has on the reader's machine."""
+        """Run it as any stage does; the output names the folder as on the reader's machine."""
         ran = DemoStage.run(self, script, status)
         output = ran.output.replace(str(self.world.folder), FOLDER)
         return Ran(output.replace(self.distribution[0], self.distribution[1]), ran.status)
 
     def directions(self) -> dict[str, Act]:
-        """Those of every stage, and those of the guide."""
+        """The directions of every stage, and those of the guide."""
         return DemoStage.directions(self) | {
             r"the next block is mirror\.yaml": self.write_configuration,
             r"the next block is laid over it, behind CloudFront": self.go_behind_cloudfront,
@@ -94,7 +94,7 @@ class GuideStage(DemoStage):
         assert self.proxy is not None
         readback = self.world.config["publish"]["readback"]
         self.world.config = json.loads(json.dumps(yaml.safe_load(direction.block), default=str))
-        self.world.config["state_dir"] = "state"  # the default is the service's
+        self.world.config["state_dir"] = "state"  # the default is the folder of the systemd service
         self.world.config["publish"]["readback"] = readback
         self.world.config["defaults"] = {"proxy": self.proxy.url}
 
@@ -147,7 +147,7 @@ class GuideStage(DemoStage):
 
 @contextmanager
 def guide_stage(folder: Path) -> Iterator[GuideStage]:
-    """A cluster whose bucket, provider and history do not exist yet; AWS does not judge rights here."""
+    """A cluster without bucket, provider and history. The AWS stub does not enforce permissions."""
     (folder / "s3").mkdir()
     (folder / "world").mkdir()
     with ExitStack() as stack:
@@ -155,7 +155,7 @@ def guide_stage(folder: Path) -> Iterator[GuideStage]:
         world = stack.enter_context(running_world(server, folder / "world"))
         assert server.request("DELETE", "/oidc-bucket", host=f"localhost:{server.port}") == 204
         aws, account = (stack.enter_context(each) for each in (running_moto(), _account_without_block()))
-        # What it holds is of the whole process: of earlier tests, and for later ones.
+        # All tests of the process share the stub's state.
         stub = Moto(int(aws.rpartition(":")[2]))
         stub.reset()
         stack.callback(stub.reset)
@@ -169,7 +169,7 @@ def guide_stage(folder: Path) -> Iterator[GuideStage]:
 
 @contextmanager
 def _account_without_block() -> Iterator[str]:
-    """An S3 Control that says, as that of a new account, that public access is not blocked; the value is its URL."""
+    """An S3 Control API that reports, as for a new account, no Block Public Access. Yields its URL."""
     body = b"<Error><Code>NoSuchPublicAccessBlockConfiguration</Code><Message>none</Message></Error>"
 
     class Handler(BaseHTTPRequestHandler):
@@ -187,7 +187,7 @@ def _account_without_block() -> Iterator[str]:
 
 
 def _private_network(world: World) -> dict[str, tuple[str, int]]:
-    """Where its addresses lead; its apiservers list one another."""
+    """The local port for each address of the private network. The apiservers' EndpointSlices list the replicas."""
     slices = listed(slice_list([endpointslice(*map(endpoint, REPLICAS))]))
     for replica in world.replicas:
         replica.context = server_context(*REPLICAS, API, "kubernetes.default.svc")
@@ -200,9 +200,9 @@ def _aws(url: str, account: str, server: S3Server) -> dict[str, str]:
     elsewhere = {f"AWS_ENDPOINT_URL_{service}": url for service in ("IAM", "STS", "CLOUDFRONT")}
     return elsewhere | {
         "AWS_ENDPOINT_URL_S3": f"https://127.0.0.1:{server.port}",
-        # Its host begins with the account, so it cannot be an address: a proxy for plain HTTP answers in its place.
+        # The SDK puts the account id before the host name, so an IP address is not possible: an HTTP proxy answers.
         "AWS_ENDPOINT_URL_S3_CONTROL": "http://s3-control.example.com",
-        "http_proxy": account,  # in lower case it comes before whatever this machine has
+        "http_proxy": account,  # the lower-case name takes precedence over the machine's HTTP_PROXY
         "no_proxy": "127.0.0.1,localhost",
         "AWS_DEFAULT_REGION": REGION,
     }
@@ -216,12 +216,12 @@ def _git(folder: Path) -> dict[str, str]:
 
 
 def own_token(by: Signer) -> bytes:
-    """The mirror's token for the apiservers, ten minutes old."""
+    """The mirror's token for the apiservers, issued ten minutes ago."""
     return mint(by, claims(time.time() - 600, aud=[ISSUER], sub="system:serviceaccount:oidc-mirror:oidc-mirror"))
 
 
 def _files(world: World, proxy: Proxy) -> None:
-    """The files of the cluster in the configuration's folder: CA, token and kubeconfig."""
+    """Create the cluster's files in the configuration's folder: CA, token and kubeconfig."""
     ca_file(world.folder).rename(world.folder / "syd-prod-ca.crt")
     for name in ("credentials", "tokens"):
         (world.folder / name).mkdir()

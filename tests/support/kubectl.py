@@ -1,7 +1,7 @@
-"""The cluster of the guide as `kubectl` shows it: what was applied, tokens of ServiceAccounts, and the log of a pod.
+"""A stand-in for `kubectl` in the guide: applies manifests, creates ServiceAccount tokens, and shows the log of a pod.
 
-A program of its own, `python kubectl.py FOLDER WORDS…`, that keeps in FOLDER what was applied. A pod has run what
-`render pod` tells it to, `aws sts get-caller-identity`, here by the SDK that this command is made of.
+Run it as `python kubectl.py FOLDER ARGUMENTS…`. It stores applied manifests in FOLDER. The log of a pod is the output
+of the command in `render pod`, `aws sts get-caller-identity`; boto3 makes that call here.
 """
 
 import json
@@ -22,7 +22,7 @@ NAMESPACE = "default"
 
 
 def answer(folder: Path, words: list[str]) -> str:
-    """What kubectl prints."""
+    """The output of kubectl."""
     match words:
         case ["apply", "-f", "-"]:
             return "\n".join(apply(folder, each) for each in yaml.safe_load_all(sys.stdin))
@@ -46,14 +46,14 @@ def apply(folder: Path, manifest: dict[str, Any]) -> str:
 
 
 def token(account: str, audience: str, seconds: int) -> str:
-    """A token as the cluster mints them, a second old."""
+    """A token as the cluster issues it, one second old."""
     now = int(time.time()) - 1
     payload = claims(now, sub=f"system:serviceaccount:{NAMESPACE}:{account}", aud=[audience], exp=now + seconds)
     return mint(derived_signer(GUIDE_KEY), payload | {"iss": ISSUER}).decode()
 
 
 def log(folder: Path, pod: dict[str, Any]) -> str:
-    """What its container wrote: who it is, with the credentials that an SDK finds in the pod."""
+    """The output of the container: its identity, with the credentials that an SDK finds in the pod."""
     assert place(folder, "ServiceAccount", pod["serviceAccountName"]).exists(), "the ServiceAccount comes first"
     (container,) = pod["containers"]
     assert container["args"] == ["sts", "get-caller-identity"], container
@@ -62,7 +62,7 @@ def log(folder: Path, pod: dict[str, Any]) -> str:
     file = folder / "pod-token"
     file.write_text(token(pod["serviceAccountName"], projected["audience"], projected["expirationSeconds"]))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        del os.environ[name]  # a pod has none
+        del os.environ[name]  # a pod has no access keys
     os.environ.update(environ | {"AWS_WEB_IDENTITY_TOKEN_FILE": str(file)})
     found = boto3.session.Session().client("sts").get_caller_identity()
     return json.dumps({name: found[name] for name in ("UserId", "Account", "Arn")}, indent=4)

@@ -23,7 +23,7 @@ ISSUER = IssuerUrl("https://oidc.example.com/cluster/one")
 OTHER = IssuerUrl("https://oidc.example.com/cluster/two")
 PATHS = repository_paths(ISSUER)
 A, B, C = RSA_KEYS[0], RSA_KEYS[1], EC_KEYS[0]
-OWN, LISTED, STRANGER = 0, 1, 2
+OWN, LISTED, UNLISTED = 0, 1, 2
 """Numbers of keys: the mirror's own, one of `allowed_signers`, and an unlisted one."""
 SIGNED = VerificationContext(ledger_trust(OWN, LISTED))
 TRUSTED = VerificationContext()

@@ -1,7 +1,7 @@
-"""Hooks and a fixture for pytest: each test ends at its limit, and its processes end with it.
+"""Hooks and a fixture for pytest: each test ends at its timeout, and its processes end with it.
 
-pytest-timeout says what the limit is (`timeout`, `@pytest.mark.timeout`, `--timeout`), but raises once and kills
-nothing: a test that then waits in its clean-up for a process waits for ever.
+pytest-timeout defines the timeout (`timeout`, `@pytest.mark.timeout`, `--timeout`), but raises only once and kills
+nothing: a test that waits for a process in its clean-up would then never end.
 """
 
 import time

@@ -1,7 +1,7 @@
-"""No test outlives its limit, and no process outlives its test, however this run was started.
+"""Ends tests at their timeout, and processes with their test, however the run was started.
 
-At its limit a test's processes are killed, so that whatever waits for them ends, and the test fails. What a test leaves
-behind, and what those processes had started in turn, is killed and reaped when the test has ended.
+At the timeout, the test's processes are killed, so that waiting code returns and the test fails. After each test, its
+remaining processes and their descendants are killed and reaped.
 """
 
 import contextlib
@@ -13,20 +13,20 @@ from pathlib import Path
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER = 36, 37
-"""`prctl(2)`: the orphans of our descendants become our children."""
+"""`prctl(2)`: orphaned descendants become children of this process."""
 
 GRACE_SECONDS = 10.0
-"""How long a test that is past its limit may take for its clean-up, until its processes are killed again."""
+"""Seconds for the clean-up of a test after its timeout; then its processes are killed again."""
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of every descendant whose parent ends; Linux alone can do so."""
+    """Make this process the parent of every orphaned descendant. Only Linux supports it."""
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def adopts_orphans() -> bool:
-    """Whether `adopt_orphans` was called here, and can do it."""
+    """Whether `adopt_orphans` was called and has an effect."""
     found = ctypes.c_int(0)
     if hasattr(_LIBC, "prctl"):
         _LIBC.prctl(_GET_CHILD_SUBREAPER, ctypes.byref(found), 0, 0, 0)
@@ -34,10 +34,10 @@ def adopts_orphans() -> bool:
 
 
 def use_default_signals() -> None:
-    """Let the processes that tests start end by SIGINT and SIGHUP, although this process ignores them.
+    """Let child processes end by SIGINT and SIGHUP, even if this process was started with both ignored.
 
-    `nohup` and background jobs ignore them. An ignored signal is inherited, a signal with a handler is not
-    (`execve(2)`). Python itself gives SIGPIPE back its default in every process that it starts.
+    `nohup` and background jobs start a process with these signals ignored. Children inherit an ignored signal, but not
+    a handler (`execve(2)`). Python itself restores the default of SIGPIPE in every process that it starts.
     """
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -45,7 +45,7 @@ def use_default_signals() -> None:
 
 
 def open_standard_streams() -> None:
-    """Open `/dev/null` for each of stdin, stdout and stderr that is closed, else the next file would take its place."""
+    """Open `/dev/null` for each closed standard stream; else the next open file would become that stream."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
@@ -54,7 +54,7 @@ def open_standard_streams() -> None:
 def children(of: int | None = None) -> frozenset[int]:
     """The child processes of this process or of `of`, including zombies."""
     found: set[int] = set()
-    with contextlib.suppress(OSError):  # a process, or a thread of it, that has just ended
+    with contextlib.suppress(OSError):  # the process or one of its threads has just ended
         for task in Path(f"/proc/{of or 'self'}/task").iterdir():
             found.update(map(int, (task / "children").read_text().split()))
     return frozenset(found)
@@ -65,7 +65,7 @@ _SERVERS: set[int] = set()
 
 @contextlib.contextmanager
 def serving(pid: int) -> Iterator[None]:
-    """A server that its own fixture ends, for any test that needs it first: nothing here kills it."""
+    """Do not kill this process after a test: it is a server for all tests, and its own fixture ends it."""
     _SERVERS.add(pid)
     try:
         yield
@@ -74,7 +74,7 @@ def serving(pid: int) -> Iterator[None]:
 
 
 def kill_children(kept: frozenset[int]) -> frozenset[int]:
-    """Kill every child except `kept`, and all their descendants; gives the children, which are not reaped yet."""
+    """Kill every child except `kept`, and all descendants. Returns the killed children, which are not reaped yet."""
     found = children() - kept - _SERVERS
     for pid in found:
         _kill(pid)
@@ -90,16 +90,16 @@ def _kill(pid: int) -> None:
 
 
 def end_children(kept: frozenset[int]) -> None:
-    """Kill and reap every child except `kept`, and then whatever they had started."""
+    """Kill and reap every child except `kept`, and also the orphans that they leave."""
     while found := kill_children(kept):
         for pid in found:
-            with contextlib.suppress(ChildProcessError):  # its `Popen` was faster
+            with contextlib.suppress(ChildProcessError):  # its `Popen` has just reaped it
                 os.waitpid(pid, 0)
 
 
 @contextlib.contextmanager
 def limited(seconds: float, at_limit: Callable[[], None]) -> Iterator[None]:
-    """Call `at_limit` in the main thread after so many seconds, and again each `GRACE_SECONDS` until the block ends."""
+    """Call `at_limit` in the main thread after `seconds`, and again every `GRACE_SECONDS` until the block ends."""
     previous = signal.signal(signal.SIGALRM, lambda *_: at_limit())
     signal.setitimer(signal.ITIMER_REAL, seconds, GRACE_SECONDS)
     try:

@@ -1,14 +1,14 @@
-"""The program in a process of its own, mostly without the CPU time in which it imports its packages.
+"""Runs the program in a process of its own, mostly without the CPU time of its imports.
 
-A process that has imported all of them, and has done nothing else, is forked for each command: what a command does is
-as in a process that was started, how it starts is not. Where Python would begin otherwise than it did there (see
-`_AT_START`) a process is started, and so it is where the command is not `MIRROR`, but `unshare` or a daemon's, or
-the test is in namespaces of its own, such as a network that it takes apart.
+A server process imports all modules and does nothing else. For each command it forks. The command then behaves as in
+a new process, except for the start of Python. A new process is started instead in three cases: environment variables
+that affect the start differ (see `_AT_START`), the command is not `MIRROR` (`unshare`, for example), or the test
+uses other namespaces, such as a network of its own.
 
-    process of the test > the one that forks > one that ends at once > the command
+    process of the test > server process > intermediate process, which exits at once > the command
 
-The third one ends, so the command becomes a child of the test's process, which is a subreaper (`adopt_orphans`): it
-waits for it, measures it and ends it as it does with each process that it has started.
+When the intermediate process exits, the command becomes a child of the test's process, which is a subreaper
+(`adopt_orphans`). The test's process waits for it, measures it and ends it like any child that it started.
 """
 
 import contextlib
@@ -34,16 +34,16 @@ PROJECT = Path(__file__).parents[2]
 MIRROR = (sys.executable, "-m", "mirror")
 
 _AT_START = ("COVERAGE_", "LANG", "LC_", "LD_", "OPENSSL_", "PYTHON")
-"""How the names of variables begin that are read before the program runs."""
+"""Prefixes of environment variables that are read before the program runs."""
 _LEFT_OUT = ("mirror.cli.worker", "mirror.demo")
-"""Modules that are a process of their own, or need the packages of an extra."""
+"""Modules that run as a process of their own, or need packages of an extra."""
 _MOST_BYTES = 1 << 20
-"""Of a request: arguments and environment."""
+"""The limit of a request: arguments and environment."""
 _FORKER = "import sys; sys.path[:1] = sys.argv[1:3]; from support.program import serve; serve(int(sys.argv[3]))"
 
 
 class Process(Protocol):
-    """What tests ask of a process; `subprocess.Popen` is one."""
+    """The interface to a process that tests use; `subprocess.Popen` implements it."""
 
     pid: int
 
@@ -58,7 +58,7 @@ class Process(Protocol):
 def start(
     command: Sequence[str], environ: Mapping[str, str], *, stdin: int = 0, stdout: int, stderr: int, cwd: Path = PROJECT
 ) -> Process:
-    """Start `command` with these descriptors: forked where that is the same, see above."""
+    """Start `command` with these descriptors. It is forked if that makes no difference, see the module's docstring."""
     if not _may_fork(command, environ):
         return start_process(command, environ, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd)
     return Forked(_FORKS.fork(command, environ, cwd, (stdin, stdout, stderr)), command)
@@ -67,7 +67,7 @@ def start(
 def start_process(
     command: Sequence[str], environ: Mapping[str, str], *, stdin: int = 0, stdout: int, stderr: int, cwd: Path = PROJECT
 ) -> Process:
-    """The same, never forked: where it is about the start, or the memory, of a process."""
+    """Like `start`, but never forked: for tests about the start or the memory of a process."""
     return subprocess.Popen(command, env=dict(environ), cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr)
 
 
@@ -81,7 +81,7 @@ def _may_fork(command: Sequence[str], environ: Mapping[str, str]) -> bool:
 
 
 def _namespaces() -> tuple[str, ...]:
-    """Of the thread that asks: a test may leave those in which its process began."""
+    """The namespaces of the calling thread: a test may have left those of the process."""
     return tuple(str(Path(f"/proc/thread-self/ns/{kind}").readlink()) for kind in ("mnt", "net"))
 
 
@@ -93,12 +93,12 @@ def _at_start(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _plain(environ: Mapping[str, str]) -> dict[str, str]:
-    """What counts of the environment in which the process that forks was started: it is not measured."""
+    """The variables of `environ` that matter for a fork. The server process runs without coverage."""
     return {name: value for name, value in _at_start(environ).items() if not name.startswith("COVERAGE_")}
 
 
 class Forked:
-    """A child that was not started by `subprocess`, with the methods of its `Popen`."""
+    """A child that `subprocess` did not start, with the methods of `Popen`."""
 
     def __init__(self, pid: int, command: Sequence[str]) -> None:
         self.pid = pid
@@ -107,7 +107,7 @@ class Forked:
         self._lock = threading.Lock()
 
     def poll(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
+        """The exit status, negative for a signal; None while the process runs."""
         with self._lock:
             if self.returncode is None:
                 ended, status = os.waitpid(self.pid, os.WNOHANG)
@@ -115,22 +115,22 @@ class Forked:
             return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit status, as soon as it has ended.
+        """Wait for the end of the process; return its exit status.
 
         Raises:
-            subprocess.TimeoutExpired: it runs after so many seconds still.
+            subprocess.TimeoutExpired: the process still runs after `timeout` seconds.
         """
         deadline = time.monotonic() + (threading.TIMEOUT_MAX if timeout is None else timeout)
         while (status := self.poll()) is None:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise subprocess.TimeoutExpired(self._command, timeout or 0)
-            with contextlib.suppress(ProcessLookupError):  # another thread has just waited for it
+            with contextlib.suppress(ProcessLookupError):  # another thread has just reaped it
                 _wait_for_end(self.pid, left)
         return status
 
     def send_signal(self, sig: int, /) -> None:
-        with self._lock:  # it is not reaped before this: the number is its own
+        with self._lock:  # no other thread reaps it meanwhile, so the pid is not reused
             if self.returncode is None:
                 os.kill(self.pid, sig)
 
@@ -149,7 +149,7 @@ def _wait_for_end(pid: int, seconds: float) -> None:
 
 
 class _Forks:
-    """The process that forks: started when the first command needs it, and again where it has ended."""
+    """The client of the server process, which is started for the first command, and again after it has ended."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -159,7 +159,7 @@ class _Forks:
     def fork(
         self, command: Sequence[str], environ: Mapping[str, str], cwd: Path, descriptors: tuple[int, int, int]
     ) -> int:
-        """The process of a command; its parent is this process."""
+        """Fork a command and return its pid; its parent is this process."""
         asked = {"command": command, "environ": dict(environ), "cwd": str(cwd), "umask": _umask()}
         reading, writing = os.pipe()
         with os.fdopen(reading) as answer:
@@ -167,7 +167,7 @@ class _Forks:
                 socket.send_fds(self._connected(), [json.dumps(asked).encode()], (*descriptors, writing))
             finally:
                 os.close(writing)
-            pid = answer.read()  # to its end: by then the command's parent is gone
+            pid = answer.read()  # up to the end: then the intermediate process is gone
         assert pid, "the process that forks commands has ended"
         return int(pid)
 
@@ -187,7 +187,7 @@ class _Forks:
                     )
                 self._stack.callback(process.wait)
                 self._stack.enter_context(serving(process.pid))
-                self._channel = self._stack.enter_context(ours)  # it ends when this is closed
+                self._channel = self._stack.enter_context(ours)  # the server process ends when this is closed
             return self._channel
 
     def end(self) -> None:
@@ -200,22 +200,22 @@ _FORKS = _Forks()
 
 
 def pytest_unconfigure() -> None:
-    """A hook of pytest: the process that forks ends with the run."""
+    """A hook of pytest: the server process ends with the run."""
     _FORKS.end()
 
 
 def _umask() -> int:
-    """That of this process; to ask `os.umask` would change it."""
+    """The umask of this process; reading it by `os.umask` would change it."""
     return int(Path("/proc/self/status").read_text().partition("\nUmask:")[2].split()[0], 8)
 
 
-# -- in the process that forks ---------------------------------------------------------------------------------
+# -- in the server process -------------------------------------------------------------------------------------
 
 
 def serve(channel: int) -> None:
-    """Fork for each request, until the other end of `channel` is closed."""
+    """Fork for each request, until the client closes `channel`."""
     _import_all()
-    # A thread, or a descriptor that was opened by an import, would not be in a command as it is in a process.
+    # A thread or a descriptor that an import opened would make the fork differ from a new process.
     assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1
     assert {int(each.name) for each in Path("/proc/self/fd").iterdir()} <= {0, 1, 2, channel, _next_descriptor()}
     gc.collect()
@@ -229,19 +229,19 @@ def serve(channel: int) -> None:
             if between == 0:
                 _fork(json.loads(asked), descriptors)
             os.waitpid(between, 0)
-            for each in descriptors:  # the last one: the answer is whole
+            for each in descriptors:  # closing the last one ends the answer
                 os.close(each)
 
 
 def _next_descriptor() -> int:
-    """The number that the next file gets, which is also that of a folder while it is listed."""
+    """The number of the next descriptor. Listing a folder uses it too."""
     descriptor = os.open(os.devnull, os.O_RDONLY)
     os.close(descriptor)
     return descriptor
 
 
 def _import_all() -> None:
-    from mirror.cli.startup import speed_up_imports  # noqa: PLC0415  of the program, and first, as in its `main`
+    from mirror.cli.startup import speed_up_imports  # noqa: PLC0415  called first, as in the program's `main`
 
     speed_up_imports()
     package = importlib.import_module("mirror")
@@ -251,7 +251,7 @@ def _import_all() -> None:
 
 
 def _fork(asked: dict[str, object], descriptors: list[int]) -> NoReturn:
-    """Fork the command, print its number, and end, so that it becomes a child of the test's process."""
+    """Fork the command, write its pid, and exit, so that it becomes a child of the test's process."""
     status = 70
     try:
         pid = os.fork()
@@ -259,14 +259,14 @@ def _fork(asked: dict[str, object], descriptors: list[int]) -> NoReturn:
             _become(descriptors, **asked)  # type: ignore[arg-type]  # as `_Forks.fork` has written them
         os.write(descriptors[3], str(pid).encode())
         status = 0
-    except BaseException:  # noqa: BLE001  as Python does at the end of a process: nothing may come back to `serve`
+    except BaseException:  # noqa: BLE001  nothing may return to `serve`; Python prints the traceback at its end too
         sys.excepthook(*sys.exc_info())
     finally:
         os._exit(status)
 
 
 def _become(descriptors: list[int], command: list[str], environ: dict[str, str], cwd: str, umask: int) -> NoReturn:
-    """Be what `subprocess` would have started."""
+    """Become the process that `subprocess` would have started."""
     for number, each in enumerate(descriptors[:3]):
         os.dup2(each, number)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
@@ -278,7 +278,7 @@ def _become(descriptors: list[int], command: list[str], environ: dict[str, str],
     program = importlib.import_module("mirror.__main__")
     sys.orig_argv[:] = command
     sys.argv[:] = [str(program.__file__), *command[len(MIRROR) :]]
-    # They stay open as long as the process, as Python's own do.
+    # They stay open until the process ends, as Python's own streams do.
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  it stays open
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  it stays open
     sys.stderr = open(2, "w", closefd=False, buffering=1, errors="backslashreplace")  # noqa: SIM115  as above

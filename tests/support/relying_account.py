@@ -1,6 +1,7 @@
-"""An AWS account as STS decides in it: its provider, its role's conditions, a token's claims. Independent of ours.
+"""Decides like STS in an AWS account: compares the provider and the role's conditions with a token's claims.
 
-It reads what stands in IAM, not what was rendered; signature and documents are `verify`'s to judge.
+It shares no code with the program. It reads what IAM stores, not what was rendered. It checks neither the signature nor
+the public documents: `verify` does.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ _MARK = "https://"
 
 
 def refusals(iam: Any, role: str, claims: Mapping[str, Any]) -> list[str]:
-    """Why the account would refuse the claims for the role, each as a sentence; none: it would let them in."""
+    """The reasons why STS would reject the claims for the role, one sentence each; none means that it accepts."""
     return list(_refusals(iam, role, claims))
 
 
@@ -36,7 +37,7 @@ def _refusals(iam: Any, role: str, claims: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _conditions(block: Mapping[str, Any], issuer: str, found: Mapping[str, list[str]]) -> Iterator[str]:
-    """Every operator and every key must hold (IAM user guide, "Condition block"); an unknown one never does."""
+    """Every operator and every key must match (IAM user guide, "Condition block"); an unknown one never matches."""
     compared = set()
     for operator, wanted in block.items():
         for key, value in wanted.items():

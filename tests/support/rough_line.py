@@ -1,7 +1,7 @@
-"""A TCP line that delays, dribbles, falls silent and breaks: a bad network before any server.
+"""A TCP proxy that simulates a bad network: it delays, splits, stalls or breaks connections.
 
-Bytes pass as they are, TLS included, so that it stands before apiservers, a store or a git server alike. It needs no
-rights, and no queue of the kernel (netem).
+It forwards bytes unchanged, TLS included, so it works in front of apiservers, S3 servers and git servers. It needs
+neither privileges nor a kernel module (netem).
 """
 
 import select
@@ -22,10 +22,10 @@ Ending = Literal["", "silent", "closed", "reset"]
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """What befalls one connection.
+    """The faults of one connection.
 
-    It carries pieces of at most `piece_bytes`, each after `delay_seconds`. After `most_bytes`, of both directions
-    together, it ends: in silence, by a close, or by a TCP reset; "" is a line that carries all.
+    It forwards pieces of at most `piece_bytes`, each after `delay_seconds`. After `most_bytes` in both directions
+    together, it stalls ("silent"), closes, or sends a TCP reset. With the ending "" it forwards everything.
     """
 
     delay_seconds: float = 0.0
@@ -35,7 +35,7 @@ class Weather:
 
     @property
     def name(self) -> str:
-        """In one word, for the counts."""
+        """One word, for the counts."""
         dribbled = "dribbled" if self.piece_bytes < PIECE_BYTES else ""
         return self.ending or dribbled or ("delayed" if self.delay_seconds else "fine")
 
@@ -45,7 +45,7 @@ def fine() -> Weather:
 
 
 def rough(chance: Random) -> Weather:
-    """Half of the connections are fine; the others are slow, or end anywhere in handshake, request or answer."""
+    """Half of the connections are fine; the others are slow, or break anywhere in handshake, request or response."""
     most_bytes = int(chance.choice((0, 100, 2000, 6000)) * chance.uniform(0.5, 2.0))
     delayed = Weather(delay_seconds=chance.uniform(0.01, 0.1))
     dribbled = Weather(delay_seconds=0.001, piece_bytes=chance.randrange(20, 400))
@@ -57,7 +57,7 @@ def rough(chance: Random) -> Weather:
 
 @dataclass(slots=True)
 class RoughLine:
-    """A line to the loopback port `target`. `weather` is asked once for each connection; `met` counts what it said."""
+    """A proxy to the loopback port `target`. It calls `weather` for each connection; `met` counts the results."""
 
     target: int
     port: int
@@ -71,7 +71,7 @@ class RoughLine:
         return f"https://localhost:{self.port}"
 
     def clear(self) -> None:
-        """All is fine from now on; connections that stand are cut, and nothing is on its way any more."""
+        """Forward everything from now on; close existing connections and wait until they have ended."""
         self.weather = fine
         self.ended.set()
         while self.workers:
@@ -79,7 +79,7 @@ class RoughLine:
         self.ended = Event()
 
     def carry(self, client: socket.socket, ended: Event) -> None:
-        """Carry what goes between `client` and the target, as the weather is, until one of them ends it."""
+        """Forward bytes between `client` and the target with the faults of `weather`, until one side closes."""
         weather = self.weather()
         self.met[weather.name] += 1
         with client, suppress(OSError), socket.create_connection(("127.0.0.1", self.target), timeout=10) as server:
@@ -89,7 +89,7 @@ class RoughLine:
 
 
 def _talk(client: socket.socket, server: socket.socket, weather: Weather, ended: Event) -> Ending:
-    """Carry until an end has closed, or the weather ends it: how."""
+    """Forward until one side closes or the fault occurs. Returns how the connection ended."""
     left_bytes, listening = weather.most_bytes, [client, server]
     while not ended.is_set():
         for source in select.select(listening, [], [], POLL_SECONDS)[0]:
@@ -97,7 +97,7 @@ def _talk(client: socket.socket, server: socket.socket, weather: Weather, ended:
             if not data and (source is client or weather.ending != "silent"):
                 return "closed"
             if not data:
-                listening.remove(source)  # the client does not notice it
+                listening.remove(source)  # the client does not notice that the target closed
             ended.wait(weather.delay_seconds)
             carried = data[:left_bytes] if weather.ending else data
             (server if source is client else client).sendall(carried)
@@ -109,7 +109,7 @@ def _talk(client: socket.socket, server: socket.socket, weather: Weather, ended:
 
 @contextmanager
 def running_rough_line(target: int) -> Iterator[RoughLine]:
-    """A line on a free loopback port until the block ends; one thread a connection, none outlives the block."""
+    """A proxy on a free loopback port, until the block ends. It uses one thread for each connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         line, ending = RoughLine(target, listener.getsockname()[1]), Event()
         listener.settimeout(POLL_SECONDS)

@@ -1,18 +1,18 @@
-"""The small world in which the documents for operators are rehearsed, and the directions that it understands.
+"""The environment in which the operators' documents are executed, and the directions that it accepts.
 
-    replicas show keys 1, 2                       both apiservers; replica 2 shows key 1: one of them
-    a pass                                        the mirror makes a pass that the document does not tell of
-    the next block is in the issuer's entry       the YAML of the block changes the configuration
-    the next block is in mirror.yaml              the same for what is of no issuer
-    new_keys: publish                             the same for this policy, without a block
-    caches turn over                              until the next direction, what is public is public since an hour
-    retain_removed passes                         what began to retire may leave from now on
+    replicas show keys 1, 2                       both apiservers; `replica 2 shows key 1` is for one of them
+    a pass                                        the mirror makes a pass that the document does not mention
+    the next block is in the issuer's entry       the YAML of the block changes the issuer's entry
+    the next block is in mirror.yaml              the YAML of the block changes the rest of the configuration
+    new_keys: publish                             sets this policy, without a block
+    caches turn over                              until the next direction, the public JWKS looks an hour old
+    retain_removed passes                         keys that are retiring may be dropped from now on
     somebody else published keys 3, 1             documents in the bucket that no mirror wrote
     begins anew                                   no history, an empty bucket, the first configuration
     a git remote                                  the same with an empty bare repository, remote.git, as the remote
-    the bucket is empty                           every object is gone
+    the bucket is empty                           every object is deleted
 
-Keys are numbered from 1 and always the same (`support.keys.RSA_KEYS`).
+Keys are numbered from 1 and are always the same (`support.keys.RSA_KEYS`).
 """
 
 import json
@@ -51,7 +51,7 @@ _JWKS = "application/jwk-set+json"
 
 @dataclass(slots=True)
 class DemoStage:
-    """`World`, driven by a document. `first_config` is what `begins anew` goes back to, `keys` are those by number."""
+    """A `World` that a document controls. `begins anew` restores `first_config`; `keys` are the keys by number."""
 
     world: World
     first_config: dict[str, Any]
@@ -62,7 +62,7 @@ class DemoStage:
         """Carry out a direction.
 
         Raises:
-            ValueError: it is none of those above.
+            ValueError: the direction is unknown.
         """
         self.world.config["publish"]["readback"] = deepcopy(self.first_config["publish"]["readback"])
         for pattern, act in self.directions().items():
@@ -74,7 +74,7 @@ class DemoStage:
         raise ValueError(f"the stage knows no direction {direction.text!r}")
 
     def directions(self) -> dict[str, "Act"]:
-        """What each direction does, by the pattern of its text."""
+        """The function for each direction, by the pattern of its text."""
         return {
             r"replica(?:s| (?P<replica>[12])) shows? keys? (?P<keys>[\d, ]+)": self.show,
             r"a pass": self.a_pass,
@@ -90,7 +90,7 @@ class DemoStage:
         }
 
     def run(self, script: str, status: int) -> Ran:
-        """Run `script` in bash, in the test's folder; log lines are left out of the output."""
+        """Run `script` in bash, in the test's folder. The output does not include log lines."""
         words = ["bash", "-c", f"(exit {status})\n{script}"]
         done = subprocess.run(
             words, env=self._environ(), cwd=self.world.folder, capture_output=True, text=True, timeout=60, check=False
@@ -108,7 +108,7 @@ class DemoStage:
         (self.world.folder / "mirror.yaml").write_text(json.dumps(self.world.config))
 
     def install(self) -> None:
-        """The program under the name that documents call it by, and the first configuration."""
+        """Install the program under the name that the documents use, and write the first configuration."""
         program = self.world.folder / "bin" / "oidc-mirror"
         program.parent.mkdir(exist_ok=True)
         mirror = shlex.join((sys.executable, "-m", "mirror"))
@@ -136,10 +136,10 @@ class DemoStage:
             raise ValueError(f"the pass ended with {done.status}: {done.out}{done.err}")
 
     def configure(self, _: re.Match[str], direction: Direction) -> None:
-        # As JSON, which knows no dates: the configuration is written as such.
+        # The configuration is written as JSON, which has no dates.
         changes = json.loads(json.dumps(yaml.safe_load(direction.block), default=str))
         for former in changes.get("former_issuers", ()):
-            # The day that a document names will be over one day, and the document is still to be true then.
+            # The date in a document will be in the past one day, and the document must still hold then.
             former["until"] = str(datetime.now(UTC).date() + MONTH)
         self.world.issuer.update(changes)
 
@@ -158,7 +158,7 @@ class DemoStage:
 
     def let_time_pass(self, _: re.Match[str], __: Direction) -> None:
         self.world.issuer["keys"] = self.world.issuer.get("keys", {}) | {"retain_removed": "1s"}
-        time.sleep(1.1)  # dates are whole seconds
+        time.sleep(1.1)  # dates have a resolution of one second
 
     def publish_past_the_mirror(self, found: re.Match[str], _: Direction) -> None:
         keys = self._numbered(found["keys"])
@@ -196,7 +196,7 @@ def discovery_body(issuer: str, keys: tuple[Key, ...]) -> bytes:
 
 
 def empty_bucket(server: S3Server) -> None:
-    """Delete every object: a server serves all tests of its process."""
+    """Delete every object, because all tests of a process share one server."""
     host = f"localhost:{server.port}"
     with request(server, "GET", f"/{BUCKET}?list-type=2", host) as answer:
         keys = re.findall(r"<Key>(.*?)</Key>", answer.read().decode())
@@ -210,7 +210,7 @@ def demo_stage(server: S3Server, folder: Path) -> Iterator[DemoStage]:
     """A stage with two replicas, an empty bucket and no history."""
     with running_world(server, folder) as world, ExitStack() as stack:
         stack.callback(empty_bucket, server)
-        del world.config["limits"]  # what a document shows must not depend on how fast this machine is
+        del world.config["limits"]  # the output in a document must not depend on the speed of the machine
         stage = DemoStage(world, deepcopy(world.config), stack)
         stage.install()
         yield stage

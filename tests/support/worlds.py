@@ -1,4 +1,4 @@
-"""The whole program in a process of its own, in a world of real servers: TLS apiservers, S3, git."""
+"""Runs the whole program in a process of its own against real servers: TLS apiservers, S3 and git."""
 
 import json
 import os
@@ -28,9 +28,9 @@ BUCKET = "oidc-bucket"
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a command ended. `seconds` is wall time, `peak_bytes` its largest resident set as often as it was seen.
+    """The result of a command. `seconds` is wall time; `peak_bytes` is its largest sampled resident set.
 
-    It is 0 if none was requested.
+    `peak_bytes` is 0 if it was not measured.
     """
 
     status: int
@@ -56,7 +56,7 @@ class Public:
 
 @dataclass
 class World:
-    """Two replicas of one cluster and an empty bucket. `configure` may be called between passes."""
+    """Two replicas of one cluster and an empty bucket. `config` may change between passes."""
 
     folder: Path
     replicas: tuple[Apiserver, Apiserver]
@@ -91,13 +91,13 @@ class World:
 
     @property
     def issuer(self) -> dict[str, Any]:
-        """The issuer's entry of the configuration, to be changed in place."""
+        """The issuer's entry of the configuration; tests change it in place."""
         entry = self.config["issuers"][0]
         assert isinstance(entry, dict)
         return entry
 
     def show(self, *cases: str) -> None:
-        """What the replicas answer from now on: cases such as `01-rsa1/anonymous-bound-` or `02-rsa1-ec2-overlap/`."""
+        """Set the replicas' answers: captured cases such as `01-rsa1/anonymous-bound-` or `02-rsa1-ec2-overlap/`."""
         for replica, case in zip(self.replicas, cases, strict=True):
             self.answer(replica, capture(f"{case}discovery"), capture(f"{case}jwks"))
 
@@ -109,7 +109,7 @@ class World:
             replica.pull(lever)
 
     def environ(self) -> dict[str, str]:
-        """That of the program: none of this machine's settings, and no coverage, which takes as long as a command."""
+        """The program's environment: without this machine's settings, and without coverage, which doubles the time."""
         of_others = ("AWS_", "GIT_", "OIDC_", "COVERAGE_")
         plain = {name: value for name, value in os.environ.items() if not name.startswith(of_others)}
         return plain | {
@@ -126,7 +126,7 @@ class World:
         }
 
     def mirror(self, *words: str, prefix: tuple[str, ...] = (), is_measured: bool = False, **environ: str) -> Done:
-        """Run `oidc-mirror` with this world's configuration, to its end, by way of the command `prefix`."""
+        """Run `oidc-mirror` with this world's configuration and wait for its end. The command `prefix` starts it."""
         (self.folder / "mirror.yaml").write_text(json.dumps(self.config))
         command = [*prefix, *MIRROR, "--config", str(self.folder / "mirror.yaml"), *words]
         return run(command, self.environ() | environ, self.folder, is_measured=is_measured)
@@ -142,13 +142,13 @@ class World:
         return subprocess.run(command, env=self.environ(), capture_output=True, check=True).stdout
 
     def public(self, key: str) -> Public:
-        """GET an object anonymously: no credentials, the host of the issuer."""
+        """GET an object anonymously, under the issuer's host name."""
         host = BASE_URL.removeprefix("https://")
         with request(self.server, "GET", f"/{key}", host) as answer:
             return Public(answer.status, answer.read(), {k.lower(): v for k, v in answer.getheaders()})
 
     def overwrite(self, key: str, body: bytes) -> None:
-        """Write an object past the mirror, as an intruder would."""
+        """Write an object directly, as another writer would."""
         with request(self.server, "PUT", f"/{BUCKET}/{key}", f"localhost:{self.server.port}", body) as answer:
             assert answer.status == 200
 
@@ -160,7 +160,7 @@ class World:
 
 
 def run(command: Sequence[str], environ: Mapping[str, str], folder: Path, *, is_measured: bool = False) -> Done:
-    """Run a command to its end: a fork (`support.program`) where it is the program and its memory is not measured."""
+    """Run a command and wait for its end. The program is forked (`support.program`), unless its memory is measured."""
     began, peak_bytes = time.monotonic(), 0
     with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
         begin = start_process if is_measured else start
@@ -176,7 +176,7 @@ def run(command: Sequence[str], environ: Mapping[str, str], folder: Path, *, is_
 
 
 def _peak_bytes(pid: int, last_word: str) -> int:
-    """The high-water mark of a process; 0 until it runs its own program: before that it shares our memory."""
+    """The peak resident memory of a process; 0 before its own program runs, because until then it shares our memory."""
     try:
         if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2] != last_word.encode():
             return 0
@@ -198,9 +198,9 @@ def request(server: S3Server, method: str, path: str, host: str, body: bytes | N
 
 
 def empty_bucket(server: S3Server) -> None:
-    """Make the bucket of the captured issuer, without its objects."""
+    """Create the bucket of the captured issuer, without objects."""
     host = f"localhost:{server.port}"
-    assert server.request("PUT", f"/{BUCKET}", host=host) in (200, 409)  # 409: an earlier test of this server made it
+    assert server.request("PUT", f"/{BUCKET}", host=host) in (200, 409)  # 409: an earlier test created it
     for key in (JWKS_KEY, DISCOVERY_KEY):
         with request(server, "DELETE", f"/{BUCKET}/{key}", host) as answer:
             assert answer.status in (204, 404)
@@ -218,6 +218,6 @@ def running_world(server: S3Server, folder: Path) -> Iterator[World]:
 
 @pytest.fixture
 def world(s3_server: S3Server, tmp_path: Path) -> Iterator[World]:
-    """A world in the test's own folder, on the server of the session."""
+    """A world in the test's folder, on the session's server."""
     with running_world(s3_server, tmp_path) as made:
         yield made

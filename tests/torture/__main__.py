@@ -1,6 +1,6 @@
-"""`make torture`: the long form of the tests beside this file, and a table of what they tried.
+"""`make torture`: runs the tests of this folder for longer, and prints a table of what they tried.
 
-`--write FILE` puts the table into FILE, between its two lines `<!-- torture -->` and `<!-- /torture -->`.
+`--write FILE` replaces the table in FILE between the lines `<!-- torture -->` and `<!-- /torture -->`.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--case", action="append", help="crash: one situation, as the table names it; several times")
     parser.add_argument("--mode", action="append", choices=MODES, help="crash: who is killed; all is as a power cut")
     parser.add_argument("--call", action="append", type=int, help="crash: one call by its number; several times")
-    parser.add_argument("--every", type=int, default=1, help="crash: kill at every so-manieth call (1)")
+    parser.add_argument("--every", type=int, default=1, help="crash: kill only at every n-th call (1)")
     parser.add_argument("--seconds", type=float, default=60.0, help="crowd: how long (60)")
     parser.add_argument("--inputs", type=int, default=1_000_000, help="input: how many, of all readers (1000000)")
     parser.add_argument("--histories", type=int, default=300, help="histories: how many with real git (300)")
@@ -47,7 +47,7 @@ def options(words: list[str] | None = None) -> argparse.Namespace:
 
 
 def summary(lines: list[str], when: datetime, command: str, *, held: bool) -> str:
-    """The table of what was tried and held: a row a case, in the order of the tests; equal cases are summed up."""
+    """The table of passed cases: a row for each case in the order of the tests; counts of equal cases are added."""
     rows: dict[tuple[str, str], dict[str, int]] = {}
     for line in lines:
         figures = json.loads(line)
@@ -65,7 +65,7 @@ def _words(row: dict[str, int]) -> str:
 
 
 def _runs(parts: Sequence[str]) -> Iterator[tuple[str, ...]]:
-    """The words of each run of pytest: one for the files of all parts, one for every property with many examples."""
+    """The arguments of each run of pytest: one run for the files of all parts, and one for the property tests."""
     files = [str(HERE / name) for part in parts if part != "properties" for name in PARTS[part]]
     if files:
         yield tuple(files)

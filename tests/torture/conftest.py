@@ -1,4 +1,4 @@
-"""The mirror of the tests that damage disks and remotes."""
+"""The mirror for the tests that damage disks and remotes."""
 
 from torture.on_disk import world
 

@@ -1,4 +1,4 @@
-"""Situations in which a mirror is killed: a world that is set back after each kill, and a judge of what it left."""
+"""Scenes in which a mirror is killed: each can be reset after a kill, and its result is checked."""
 
 import json
 import shutil
@@ -30,7 +30,7 @@ ONCE = ("--once", "--output", "json")
 
 @dataclass(frozen=True, slots=True)
 class Killed:
-    """How a command ended that was to be killed: the calls that it made, and the one that never happened."""
+    """The result of a command that was to be killed. `calls` is their number; `at` is the call before which it died."""
 
     calls: int
     at: str | None
@@ -39,11 +39,10 @@ class Killed:
 
 @dataclass
 class Scene:
-    """A world with one git remote, and what it was before anything was killed.
+    """A world with one git remote, and its saved initial state.
 
     `words` is the command that is killed and then repeated. `heads` are the commits that must never be lost. `begins`
-    brings back what is outside of state directory, remote and bucket; `goes_on` happens there after a kill, before the
-    next run.
+    resets what is outside of state directory, remote and bucket; `goes_on` changes it between kill and next run.
     """
 
     world: World
@@ -74,7 +73,7 @@ class Scene:
         )
 
     def stored(self) -> dict[str, dict[str, Any]]:
-        """The objects of the issuer with their headers, as a put takes them."""
+        """The issuer's objects with their headers, as parameters of a put."""
         client = self.client()
         found = {}
         for each in client.list_objects_v2(Bucket=BUCKET).get("Contents", ()):
@@ -84,7 +83,7 @@ class Scene:
         return found
 
     def remember(self) -> None:
-        """Keep this moment: `set_back` returns to it."""
+        """Save the current state; `set_back` restores it."""
         self.objects = self.stored()
         for name in ("state", "remote.git"):
             shutil.rmtree(self.folder / f"{name}.kept", ignore_errors=True)
@@ -93,7 +92,7 @@ class Scene:
         self.heads = frozenset({branch(self.repository), branch(self.remote)} - {""})
 
     def set_back(self) -> None:
-        """State directory, remote and bucket as they were at `remember`, and what `begins` brings back."""
+        """Restore state directory, remote and bucket as saved by `remember`, and call `begins`."""
         self.begins()
         for name in ("state", "remote.git"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
@@ -106,7 +105,7 @@ class Scene:
             client.put_object(Bucket=BUCKET, Key=key, **self.objects[key])
 
     def killed(self, number: int, mode: Mode) -> Killed:
-        """Run the command and kill it before its call `number`; 0 lets it live and counts."""
+        """Run the command and kill it before its call `number`; 0 only counts the calls."""
         result = self.folder / "killed.json"
         result.unlink(missing_ok=True)
         config = self.folder / "mirror.yaml"
@@ -148,13 +147,13 @@ class Truth:
 
 
 def settle(scene: Scene) -> None:
-    """The one more run after a kill: it has to end well."""
+    """Run the command again after a kill; it must succeed."""
     done = scene.world.mirror(*scene.words)
     assert done.status == 0, (done.out, done.err)
 
 
 def truth(scene: Scene, never_lost: frozenset[str]) -> Truth:
-    """What there is, after it was found sound: git = bucket, whole repositories, no lock, no commit lost."""
+    """The state, after checks: git = bucket, intact repositories, no lock file, no commit lost."""
     head = branch(scene.repository)
     assert head
     assert branch(scene.remote) == head
@@ -185,9 +184,9 @@ def state_files(scene: Scene) -> Iterator[str]:
 
 
 def expected(scene: Scene) -> tuple[Truth, ...]:
-    """The state that the command reaches when it is not killed.
+    """The states that the command may reach.
 
-    If the cluster changes in between, a kill may also come so early that nothing of the first run remains.
+    If the cluster changes after the kill, an early kill may leave nothing of the first run, so there are two.
     """
     scene.set_back()
     settle(scene)
@@ -203,7 +202,7 @@ def expected(scene: Scene) -> tuple[Truth, ...]:
 
 
 def kill_and_settle(scene: Scene, wanted: tuple[Truth, ...], number: int, mode: Mode) -> Killed:
-    """One kill, one more run, one judgement."""
+    """Kill the command once, run it again, and check the result."""
     scene.set_back()
     killed = scene.killed(number, mode)
     never_lost = scene.heads | scene.heads_now()

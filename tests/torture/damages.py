@@ -1,4 +1,4 @@
-"""What a power cut does to a repository: objects, packs, references and configuration that are cut, empty or gone."""
+"""Damage of a repository by a power cut: objects, packs, references and configuration are cut, empty or missing."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,16 +1,16 @@
-"""Runs a command, counts its system calls that change something, and kills it right before the n-th of them.
+"""Runs a command, counts its system calls that change something, and kills it immediately before the N-th of them.
 
     python killer.py N all|one RESULT COMMAND...
 
-N counts over the command and everything that it starts, git included; 0 kills nothing and only counts. `all` kills
-every process at once, as a power cut or the end of a container does; `one` kills only the process that calls, as
-an external `kill -9` does, and lets the others continue to their end. RESULT is a file that gets one JSON object.
+The calls of all processes that the command starts are counted, git included; 0 only counts. `all` kills every process
+at once, like a power cut or the end of a container. `one` kills only the calling process, like `kill -9`, and lets the
+others continue. One JSON object is written to the file RESULT.
 
-The remote's side of a fetch or a push (upload-pack, receive-pack) stands for another machine: its calls count, and
-nothing of it is killed. A call of its is the moment at which all others die.
+The server side of a fetch or push (upload-pack, receive-pack) stands for another machine: its calls are counted, but
+it is never killed. At a call of the server, all other processes are killed.
 
-A seccomp filter stops the traced processes at nothing but these calls, so that they run at their own speed, and the
-call that is waited for has not begun when the signal comes (seccomp(2), ptrace(2)). Linux on x86-64.
+A seccomp filter stops the traced processes only at these calls, so they run at full speed, and the N-th call has not
+begun when the signal arrives (seccomp(2), ptrace(2)). This works on Linux on x86-64.
 """
 
 import ctypes
@@ -30,12 +30,12 @@ CALLS = {
     264: "renameat", 265: "linkat", 266: "symlinkat", 268: "fchmodat", 280: "utimensat", 285: "fallocate",
     307: "sendmmsg", 316: "renameat2", 322: "execveat",
 }  # fmt: skip
-"""System calls of x86-64 that change files, or that send to or start other processes."""
+"""System calls of x86-64 that change files, send data, or start processes."""
 OPENING = {2: ("open", 1), 257: ("openat", 2)}
-"""Calls that may make a file, and which of their arguments says so."""
+"""Calls that may create a file, and the index of the argument with the flags."""
 ON_DESCRIPTOR = frozenset({"write", "pwrite64", "writev", "sendto", "sendmsg", "sendmmsg", "ftruncate", "fallocate"})
 SILENT_SECONDS = 60.0
-"""A command that does nothing for so long is ended: it hangs."""
+"""A command without a counted call for this time hangs and is ended."""
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.ptrace.restype = ctypes.c_long
@@ -84,7 +84,7 @@ def filter_bytes() -> bytes:
 
 
 def ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> int:
-    """One ptrace(2) call; -1 when the process is gone."""
+    """One ptrace(2) call; -1 if the process no longer exists."""
     return int(_LIBC.ptrace(request, pid, address, data))
 
 
@@ -96,12 +96,12 @@ def become_traced(command: list[str]) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
         _LIBC.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if _LIBC.prctl(_SET_SECCOMP, _FILTER_MODE, ctypes.byref(program), 0, 0) == 0:
-            os.execv(command[0], command)  # noqa: S606  the tests' own command, never a shell
+            os.execv(command[0], command)  # noqa: S606  a command of the tests, without a shell
     os._exit(99)
 
 
 def what_is_called(pid: int) -> tuple[str, str] | None:
-    """The call at which `pid` stopped, and the file or kind of socket; None if only its own threads would notice it."""
+    """The call at which `pid` stopped, and its file or kind of socket; None if no other process can see its effect."""
     info = ctypes.create_string_buffer(_INFO_BYTES)
     if ptrace(_GET_SYSCALL_INFO, pid, _INFO_BYTES, ctypes.addressof(info)) < 0:
         return None
@@ -117,7 +117,7 @@ def what_is_called(pid: int) -> tuple[str, str] | None:
 
 
 class Tracer:
-    """All traced processes of one command. `seen` counts the calls, `at` is the one that never happened."""
+    """All traced processes of one command. `seen` is the number of calls; `at` is the call that did not happen."""
 
     def __init__(self, wanted: int, *, every: bool) -> None:
         self.wanted, self.every = wanted, every
@@ -128,7 +128,7 @@ class Tracer:
         self.killing = False
 
     def follow(self, first: int) -> int:
-        """Until the last process is gone; gives how the first one ended, as `os.wait` does."""
+        """Trace until the last process ends. Returns the wait status of the first one."""
         status = -1
         self.pids.add(first)
         while True:
@@ -172,14 +172,14 @@ class Tracer:
 
 
 def born_of(pid: int) -> int:
-    """The process that `pid` has just made."""
+    """The process that `pid` has just created."""
     message = ctypes.c_ulong()
     ptrace(_GETEVENTMSG, pid, 0, ctypes.addressof(message))
     return message.value
 
 
 def is_far(pid: int) -> bool:
-    """Whether the program that `pid` has just become is a git server."""
+    """Whether `pid` has just become a git server process."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
@@ -195,11 +195,11 @@ def kill(pid: int) -> None:
 
 
 def main() -> int:
-    """As the module says."""
+    """Run the command line that the module's docstring describes."""
     wanted, mode, result, *command = sys.argv[1:]
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return 98
-    # Orphans become children of this process: no process of the command outlives it.
+    # Orphans become children of this process, so that it waits for every process of the command.
     _LIBC.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     pid = os.fork()
     if pid == 0:

@@ -1,4 +1,4 @@
-"""Documents made wrong as documents get wrong: in bytes, JSON values and members, all decided by chance."""
+"""Random mutations of documents: of bytes, JSON values and members."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 Member = tuple[Any, Any]
-"""A list or an object, and the index or name in it."""
+"""A list or an object, and an index or name in it."""
 
 ODD: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 2**64, 1.5, 1e308, "", " ", "a", "sig", "enc", "verify", [], {}, [[]], ["verify"]),
@@ -41,7 +41,7 @@ LIKELY: Mapping[str, tuple[Any, ...]] = {
     "response_types_supported": (["id_token"], ["code"], "id_token", [], ["id_token", 1]),
     "subject_types_supported": (["public"], ["pairwise"], "public", {}),
 }
-"""What is wrong, or only unusual, where a member of that name is expected."""
+"""Values that are wrong or unusual for a member of that name."""
 NAMES = (
     "keys",
     "kty",
@@ -80,7 +80,7 @@ PIECES = (
 
 
 def members_of(value: Any) -> list[Member]:
-    """Every place in `value` that holds something."""
+    """Every position of a value inside `value`."""
     found: list[Member] = []
     waiting = [value]
     while waiting:
@@ -94,7 +94,7 @@ def members_of(value: Any) -> list[Member]:
 
 
 def mutated_text(text: str, chance: Random) -> str:
-    """A text with one character changed, dropped, doubled or put in."""
+    """The text with one character changed, removed, repeated or inserted."""
     if not text:
         return "A"
     at = chance.randrange(len(text))
@@ -111,7 +111,7 @@ def mutated_text(text: str, chance: Random) -> str:
 
 
 def mutated_value(value: Any, chance: Random) -> Any:
-    """`value`, an object or a list, with one thing in it changed."""
+    """The object or list `value` with one change."""
     value = deepcopy(value)
     places = members_of(value)
     if not places:
@@ -138,7 +138,7 @@ def mutated_value(value: Any, chance: Random) -> Any:
 
 
 def mutated_bytes(body: bytes, chance: Random) -> bytes:
-    """`body` with one stretch of it cut out, replaced or repeated."""
+    """The bytes `body` with one part removed, replaced or repeated."""
     at = chance.randrange(len(body) + 1)
     end = min(len(body), at + chance.choice((0, 0, 1, 1, 2, 8, 64)))
     new = chance.choice((b"", chance.choice(PIECES), bytes([chance.randrange(256)]), body[at:end] * 2))
@@ -146,13 +146,13 @@ def mutated_bytes(body: bytes, chance: Random) -> bytes:
 
 
 def json_document(value: Any, chance: Random) -> bytes:
-    """The document as JSON, in one of the ways of writing it."""
+    """The document as JSON, in one of several notations."""
     ascii_alone, indent = chance.random() < 0.5, chance.choice((None, None, 1))
     return json.dumps(value, ensure_ascii=ascii_alone, indent=indent).encode("utf-8", "surrogatepass")
 
 
 def document(corpus: Sequence[bytes], chance: Random) -> bytes:
-    """One document of the corpus, changed in up to four places; now and then it stays as it is."""
+    """One document of the corpus with up to four changes, sometimes with none."""
     body = chance.choice(corpus)
     value = read(body)
     if value is not None and chance.random() < 0.7:

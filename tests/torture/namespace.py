@@ -1,4 +1,4 @@
-"""A network of the test's own, with addresses that can be cut off and mended, and names that only the test gives."""
+"""A network namespace for a test, with addresses that can be cut off, and with host names of the test."""
 
 import contextlib
 import ctypes
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The namespace. A cut-off address is still routed but never answers: no error reports it."""
+    """The namespace. An address that was cut off is still routed but never answers, without an error."""
 
     program: str
 
@@ -34,7 +34,7 @@ class Network:
             self.plug(address)
 
     def unplug(self, address: str) -> None:
-        """A request gets an immediate error that there is no route."""
+        """Remove the address: connections fail at once with "no route to host"."""
         self.ip(f"addr del {address}/32 dev lo")
 
     def plug(self, address: str) -> None:
@@ -58,7 +58,7 @@ class Network:
 
 @contextlib.contextmanager
 def own_network() -> Iterator[Network]:
-    """This thread, and what it starts, see nothing of the machine's network until the block ends."""
+    """Move this thread and its child processes into their own network until the block ends."""
     program = demand("ip", variable=VARIABLE, package="iproute2")
     before = os.open(Path("/proc/thread-self/ns/net"), os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -66,7 +66,7 @@ def own_network() -> Iterator[Network]:
             refuse_or_skip("network namespaces cannot be made here", VARIABLE)
         network = Network(program)
         network.ip("link set lo up")
-        # A packet into one end never arrives at the other.
+        # Packets that are sent into this pair of interfaces are lost.
         network.ip("link add away type veth peer name nobody")
         for name in ("away", "nobody"):
             network.ip(f"link set {name} up")
@@ -78,10 +78,9 @@ def own_network() -> Iterator[Network]:
 
 
 def where_names_are(names: Mapping[str, str], folder: Path, work: Callable[[], T]) -> T:
-    """What `work` gives where programs know these names, with their addresses, and no other.
+    """Run `work` with exactly these host names and their addresses, and return its result.
 
-    It runs in a thread with mounts of its own, which end with it: the libraries of the system look names up in files
-    of the test, in `folder`.
+    It runs in a thread with its own mounts, which end with it. The system's resolver then reads files in `folder`.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(partial(_among_own_files, names, folder, work)).result()
@@ -90,7 +89,7 @@ def where_names_are(names: Mapping[str, str], folder: Path, work: Callable[[], T
 def _among_own_files(names: Mapping[str, str], folder: Path, work: Callable[[], T]) -> T:
     if os.geteuid() != 0 or _LIBC.unshare(_NEW_MOUNTS) != 0:
         refuse_or_skip("file systems cannot be mounted here", VARIABLE_OF_MOUNTS)
-    _mount("--make-rprivate", "/")  # no other process sees what comes now
+    _mount("--make-rprivate", "/")  # no other process sees the following mounts
     files = {
         "hosts": "".join(f"{address} {name}\n" for name, address in names.items()),
         "nsswitch.conf": "hosts: files\n",

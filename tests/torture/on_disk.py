@@ -1,4 +1,4 @@
-"""A mirror whose history is real, on a disk that may be small, full or read-only."""
+"""A mirror with a real git history, on a disk that may be small, full or read-only."""
 
 import contextlib
 import os
@@ -24,9 +24,9 @@ HOUR = timedelta(hours=1)
 
 @dataclass
 class OnDisk:
-    """A situation whose history is a real repository with a real remote.
+    """A situation with a real repository and a real remote.
 
-    `ports` are what else is real, by the fields of `Ports`; `issuer` are fields of the issuer's entry.
+    `ports` replaces other ports of `Ports` by real ones, by field name; `issuer` has fields of the issuer's entry.
     """
 
     tmp: Path
@@ -45,16 +45,16 @@ class OnDisk:
         return self.tmp / "state" / "snapshots.git"
 
     def public_kids(self) -> int:
-        """How many keys are public."""
+        """The number of public keys."""
         return (self.situation.public() or b"").count(b'"kid"')
 
     def run(self, case: str) -> Report:
-        """A pass, an hour after the last one, in which the apiservers answer as in that capture."""
+        """Run a pass an hour after the last one; the apiservers answer as in that capture."""
         self.situation.show(case)
         return self.run_once()
 
     def run_once(self) -> Report:
-        """A pass, an hour after the last one."""
+        """Run a pass an hour after the last one."""
         self.situation.now += HOUR
         settings = self.situation.settings()
         settings = replace(settings, issuers=tuple(replace(each, **self.issuer) for each in settings.issuers))
@@ -70,7 +70,7 @@ class OnDisk:
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[None]:
-    """`folder` is a file system of its own of half a megabyte."""
+    """Mount a file system of half a megabyte at `folder`."""
     command = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
         refuse_or_skip("file systems cannot be mounted here", "OIDC_MIRROR_REQUIRE_MOUNT")
@@ -81,7 +81,7 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 
 def fill(folder: Path) -> Path:
-    """Leave no byte free."""
+    """Fill the disk completely."""
     ballast = folder / "ballast"
     with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as out:
         while True:
@@ -91,7 +91,7 @@ def fill(folder: Path) -> Path:
 
 @pytest.fixture
 def world(tmp_path: Path) -> OnDisk:
-    """A mirror after its first pass, in which one key was published."""
+    """A mirror after its first pass, which published one key."""
     made = OnDisk(tmp_path)
     assert made.run(ONE).exit_status is ExitStatus.CURRENT
     return made

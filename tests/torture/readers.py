@@ -1,4 +1,4 @@
-"""Every parser of bytes from outside, each with a corpus and the rules for what it accepts."""
+"""Every parser of untrusted bytes, each with a corpus and the rules for what it may accept."""
 
 import json
 from base64 import urlsafe_b64decode
@@ -31,13 +31,13 @@ from torture.strict_json import NotBelievedError, strict_object
 from torture.strict_reader import Believed, strict_discovery, strict_jwks
 
 SHARED_LIST = frozenset({"known_test_key"})
-"""Refused by a list of thumbprints, which the second reader does not repeat."""
+"""Reasons that come from a list of thumbprints, which the strict parser does not have."""
 CLOUDS = ("sts.amazonaws.com", "api://AzureADTokenExchange")
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """`make` gives one input, `judge` passes it to the parser: whether it was accepted.
+    """`make` creates one input; `judge` passes it to the parser and returns whether it was accepted.
 
     `judge` raises AssertionError if the parser accepted or rejected an input wrongly.
     """
@@ -47,7 +47,7 @@ class Reader:
 
 
 def bodies(name: str) -> tuple[bytes, ...]:
-    """Every body that a real kube-apiserver gave for the document of that name, refusals included."""
+    """Every body that a real kube-apiserver sent for this document, including error responses."""
     return tuple({each.body(): None for each in captures() if name in each.name})
 
 
@@ -58,7 +58,7 @@ DISCOVERY = bodies("discovery")
 
 
 def _second_opinion(ask: Callable[[], Believed | None]) -> tuple[Believed | None, str]:
-    """What the strict parser accepts, and why it does not: one of the two is empty."""
+    """The result of the strict parser, or the reason for its rejection; one of the two is empty."""
     try:
         return ask(), ""
     except NotBelievedError as error:
@@ -78,7 +78,7 @@ def _judge_jwks(body: bytes, policy: KeyPolicy) -> bool:
 
 
 def judge_jwks(body: bytes) -> bool:
-    """With the kids of Kubernetes demanded, and with any kid: who passes the first passes the second."""
+    """Check with Kubernetes' kids required and with any kid: what the first accepts, the second accepts too."""
     strictly, freely = (_judge_jwks(body, policy) for policy in (KeyPolicy(), KeyPolicy(kid="opaque")))
     assert freely or not strictly
     return freely
@@ -95,7 +95,7 @@ def judge_discovery(body: bytes) -> bool:
 
 
 def judge_ledger(body: bytes) -> bool:
-    """Every key of an accepted ledger could have come from an apiserver, and the ledger survives being written."""
+    """Every key of an accepted ledger is valid for the strict parser, and the ledger can be written and read again."""
     read = read_ledger(body, issuer=IssuerUrl(ISSUER))
     if not isinstance(read, LedgerRead):
         return False
@@ -116,7 +116,7 @@ SLICES = (
 
 
 def judge_slices(body: bytes) -> bool:
-    """Accepted replicas are addresses with a port that are in the document."""
+    """Accepted replicas are valid addresses and ports of an EndpointSliceList."""
     read = read_page(body)
     if isinstance(read, Reason):
         return False
@@ -128,7 +128,7 @@ def judge_slices(body: bytes) -> bool:
 def make_kubeconfig(chance: Random) -> bytes:
     whole = (content("https://10.0.0.11:6443"), content("https://10.0.0.11", user={"token": "abc"}))
     body = document([json.dumps(each).encode() for each in whole], chance)
-    try:  # JSON is YAML; half of them are written as people have it
+    try:  # JSON is also YAML; half of the inputs are in YAML notation
         return yaml.safe_dump(json.loads(body)).encode() if chance.random() < 0.5 else body
     except ValueError:
         return body
@@ -155,7 +155,7 @@ TOKENS = tuple(captured(name).strip() for name in captured_names())
 
 
 def make_token(chance: Random) -> bytes:
-    """A captured token with its header or its claims changed, or its bytes."""
+    """A captured token with changes in its header, its claims or its bytes."""
     parts = chance.choice(TOKENS).split(b".")
     at = chance.randrange(3)
     if at < 2:
@@ -168,7 +168,7 @@ def make_token(chance: Random) -> bytes:
 
 
 def judge_token_of_ours(body: bytes) -> bool:
-    """What is sent to an apiserver fits into a header, and is for none of the clouds as PyJWT reads it."""
+    """An accepted token fits into an HTTP header, and PyJWT finds no audience of a cloud in it."""
     read = check_token(body, ["cluster.identifier.kubernetes.domain"], place="the file")
     if isinstance(read, Reason):
         return False
@@ -187,7 +187,7 @@ def _audiences(token: str) -> frozenset[str]:
 
 
 def judge_shown_token(body: bytes) -> bool:
-    """What is taken for a token is one for PyJWT as well, and every part has one meaning."""
+    """An accepted token is one for PyJWT too, and its header and claims are unambiguous JSON."""
     read = read_token(body)
     if not isinstance(read, Token):
         return False
@@ -200,7 +200,7 @@ def judge_shown_token(body: bytes) -> bool:
 
 
 def readers(folder: Path) -> dict[str, Reader]:
-    """All readers; `folder` is where those that read files find them."""
+    """All parsers; those that read files find them in `folder`."""
     return {
         "JWKS": Reader(lambda chance: document(JWKS, chance), judge_jwks),
         "discovery": Reader(lambda chance: document(DISCOVERY, chance), judge_discovery),

@@ -1,4 +1,4 @@
-"""Whole values to begin from."""
+"""Valid documents to mutate."""
 
 from datetime import UTC, datetime
 from functools import cache

@@ -1,7 +1,7 @@
-"""How much is tried: a little in the suite, more with `make torture`; and what was tried is written down.
+"""The amount of each test: little in the suite, more with `make torture`. Passed cases are recorded.
 
 `OIDC_MIRROR_TORTURE` is a JSON object with the fields of `Scale` that differ from those of the suite.
-`OIDC_MIRROR_TORTURE_TALLY` is a file that gets one JSON object a line for each thing that was tried and held.
+`OIDC_MIRROR_TORTURE_TALLY` is a file that gets one JSON object per line for each passed case.
 """
 
 import json
@@ -13,11 +13,11 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of each part.
+    """The amount of each part.
 
-    `kills` a situation and mode, spread evenly; 0: `every` so-manieth call, or `calls` alone. `cases` are situations,
-    none means all; `modes` are those of `crashes.Mode`. `inputs` are those of all readers, `histories` those
-    of the machines with real git.
+    `kills` are spread evenly over the calls of a situation and mode. If it is 0, `calls` are used, or else every
+    `every`-th call from call `seed` on. `cases` are situations; none means all. `modes` are those of `crashes.Mode`.
+    `inputs` is the total for all parsers; `histories` is the number with real git.
     """
 
     kills: int = 1
@@ -39,7 +39,7 @@ def scale() -> Scale:
 
 
 def tally(part: str, case: str, **figures: int) -> None:
-    """Write down what was tried, once it held."""
+    """Record a case after it passed."""
     path = os.environ.get("OIDC_MIRROR_TORTURE_TALLY")
     if path is not None:
         with Path(path).open("a", encoding="utf-8") as out:

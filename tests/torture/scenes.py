@@ -1,4 +1,4 @@
-"""The situations in which a mirror is killed: each a world in which one pass, or one command, has something to do."""
+"""The scenes in which a mirror is killed: in each, one pass or one command has something to do."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +19,7 @@ ONE, OVERLAP, THREE = (FIRST,), (FIRST, SECOND), (FIRST, SECOND, THIRD)
 
 
 def show(world: World, *shown: tuple[Key, ...]) -> None:
-    """What each replica answers from now on. Without `Date`: a captured one would stop every retirement."""
+    """Set the answers of each replica. They have no `Date`, because an old one would block every retirement."""
     for replica, keys in zip(world.replicas, shown, strict=True):
         replica.serve(
             discovery=raw_answer(
@@ -36,7 +36,7 @@ def _pass(scene: Scene, *shown: tuple[Key, ...]) -> None:
 
 
 def first_pass(scene: Scene) -> None:
-    """No state directory, an empty remote, an empty bucket."""
+    """There is no state directory, and the remote and the bucket are empty."""
     show(scene.world, ONE, ONE)
 
 
@@ -47,27 +47,27 @@ def rotation(scene: Scene) -> None:
 
 
 def retirement(scene: Scene) -> None:
-    """A key that no replica shows any more has waited long enough, and leaves the public set."""
+    """A key that no replica shows is due for removal."""
     _pass(scene, OVERLAP, OVERLAP)
     _pass(scene, ONE, ONE)
     scene.world.issuer["keys"] = {"retain_removed": "0s"}
 
 
 def revocation(scene: Scene) -> None:
-    """An operator has written a key's thumbprint into the configuration."""
+    """An operator has added a key's thumbprint to the configuration."""
     _pass(scene, OVERLAP, OVERLAP)
     scene.world.issuer["keys"] = {"revoked": [SECOND.thumbprint]}
 
 
 def revoke_command(scene: Scene) -> None:
-    """An operator revokes a key by the command, which is killed, and gives it again."""
+    """An operator revokes a key by a command, which is killed and repeated."""
     _pass(scene, OVERLAP, OVERLAP)
     words = ("--reason", "stolen", "--yes")
     scene.words = ("revoke", "syd-prod", SECOND.thumbprint, *words)
 
 
 def merge(scene: Scene) -> None:
-    """This mirror committed while the remote was unreachable, and another one pushed in the meantime."""
+    """This mirror committed while the remote was unreachable; meanwhile another one pushed."""
     _pass(scene, ONE, ONE)
     alone, away = scene.folder / "state.alone", scene.remote.with_name("away.git")
     shutil.copytree(scene.folder / "state", alone)
@@ -81,7 +81,7 @@ def merge(scene: Scene) -> None:
 
 
 def replacement(scene: Scene) -> None:
-    """A second key has appeared; when the mirror comes back from its kill, a third one has taken its place."""
+    """A second key has appeared; before the run after the kill, a third one replaces it."""
     _pass(scene, ONE, ONE)
     scene.begins = lambda: show(scene.world, OVERLAP, OVERLAP)
     scene.goes_on = lambda: show(scene.world, (FIRST, THIRD), (FIRST, THIRD))
@@ -100,7 +100,7 @@ SITUATIONS: Mapping[str, Callable[[Scene], None]] = {
 
 @contextmanager
 def running_scene(server: S3Server, folder: Path, name: str) -> Iterator[Scene]:
-    """The scene of that name, remembered, so that it can be set back to its beginning."""
+    """The scene of that name, with its initial state saved."""
     remote = bare(folder / "remote.git")
     with running_world(server, folder) as world:
         world.config["repository"] = {"remote": str(remote)}

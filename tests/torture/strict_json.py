@@ -1,4 +1,4 @@
-"""JSON as the second parser takes it: one object with one unambiguous meaning, or a rejection."""
+"""The strict parser's JSON: one object with one unambiguous meaning, or a rejection."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class NotBelievedError(Exception):
-    """The document is refused; the text says why."""
+    """The document is rejected; the message says why."""
 
 
 def demand(holds: object, why: str) -> None:
@@ -16,7 +16,7 @@ def demand(holds: object, why: str) -> None:
 
 
 def strict_object(body: bytes) -> dict[str, Any]:
-    """The one JSON object that `body` is, with one meaning for every reader."""
+    """Parse `body` as one JSON object that every parser reads in the same way."""
     demand(not body.startswith(b"\xef\xbb\xbf"), "byte order mark")
     try:
         text = body.decode("utf-8", "strict")
@@ -52,7 +52,7 @@ def _depth(value: Any) -> int:
 
 
 def everything(value: Any) -> Iterator[Any]:
-    """Every value and every member name in `value`."""
+    """Every value and every member name inside `value`."""
     yield value
     if isinstance(value, dict):
         for name, child in value.items():

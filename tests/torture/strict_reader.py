@@ -1,8 +1,8 @@
-"""A second reader of an apiserver's documents: slow, obvious, and with nothing of `mirror` in it.
+"""A second, strict parser of an apiserver's documents: slow, obvious, and without code of `mirror`.
 
-The acceptance rules are written again in the plainest way, one `demand` each; the arithmetic of the curves is
-done by hand. joserfc and PyJWT check each key as well. This parser must accept what `mirror.trust` accepts,
-as the same keys; it may be kinder in nothing.
+It implements the acceptance rules again in the simplest way, one `demand` for each, with its own curve arithmetic.
+joserfc and PyJWT check each key as well. Documents that `mirror.trust` accepts must be accepted here, with the same
+keys; documents that are rejected here must be rejected there.
 """
 
 import base64
@@ -39,7 +39,7 @@ CURVES = {
         "ES512",
     ),
 }
-"""Octets of a coordinate, the prime p, the b of y² = x³ - 3x + b (FIPS 186-4, D.1.2), and the algorithm."""
+"""The bytes of a coordinate, the prime p, the b of y² = x³ - 3x + b (FIPS 186-4, D.1.2), and the algorithm."""
 
 GENERATORS = {
     "P-256": (
@@ -58,11 +58,11 @@ GENERATORS = {
 """The generator of each curve (FIPS 186-4, D.1.2)."""
 
 Believed = frozenset[tuple[str, str, str]]
-"""Of each key kid, algorithm and RFC 7638 thumbprint."""
+"""The kid, algorithm and RFC 7638 thumbprint of each key."""
 
 
 def strict_discovery(body: bytes, issuer: str) -> Believed:
-    """No key, as there is none in a discovery document; raises when it does not speak for `issuer`."""
+    """Check a discovery document, which has no keys. Raises NotBelievedError if it is not valid for `issuer`."""
     document = strict_object(body)
     demand(type(document.get("issuer")) is str, "issuer is no text")
     demand([ord(a) for a in document["issuer"]] == [ord(b) for b in issuer], "another issuer")
@@ -73,7 +73,7 @@ def strict_discovery(body: bytes, issuer: str) -> Believed:
 
 
 def strict_jwks(body: bytes, *, kubernetes_kids: bool) -> Believed:
-    """The keys of a JWKS of which every one is accepted; keys of an unknown type are left out."""
+    """The keys of a JWKS, if all are accepted; keys of an unknown type are left out."""
     document = strict_object(body)
     for each in everything(document):
         demand(not isinstance(each, dict) or not any(name in each for name in PRIVATE), "a private member")
@@ -109,7 +109,7 @@ def _key(entry: dict[str, Any], *, kubernetes_kids: bool) -> tuple[str, str, str
     plain = {name: entry[name] for name in names}
     canonical = json.dumps(plain, separators=(",", ":"), sort_keys=True)
     thumbprint = _encode(hashlib.sha256(canonical.encode()).digest())
-    # What is published has to be a key for two libraries that are not ours.
+    # Two independent libraries must accept every published key.
     jose = _as_libraries_read(json.dumps(plain | {"use": "sig", "alg": alg}, sort_keys=True))
     demand(jose is not None, "a library refuses the key")
     demand(not kubernetes_kids or kid == jose, "the kid is not that of Kubernetes")
@@ -118,14 +118,14 @@ def _key(entry: dict[str, Any], *, kubernetes_kids: bool) -> tuple[str, str, str
 
 @cache
 def _as_libraries_read(text: str) -> str | None:
-    """The kid that Kubernetes gives a key which joserfc and PyJWT both read; None when one does not."""
+    """The kid that Kubernetes gives to the key; None unless joserfc and PyJWT both accept it."""
     members = json.loads(text)
     try:
         (key,) = KeySet.import_key_set({"keys": [members]}).keys
         jwt.PyJWK(members)
         assert isinstance(key, RSAKey | ECKey)
         der = key.as_der(private=False)
-    except Exception:  # noqa: BLE001  whatever a library raises is a refusal
+    except Exception:  # noqa: BLE001  any exception of a library is a rejection
         return None
     return _encode(hashlib.sha256(der).digest())
 
@@ -170,7 +170,7 @@ def _ec(entry: dict[str, Any]) -> list[str]:
 
 @cache
 def _small_multiples(crv: str) -> frozenset[int]:
-    """The x of 1 G to 16 G, by the schoolbook formulas (SEC 1, section 2.2.1)."""
+    """The x coordinates of 1 G to 16 G by the textbook formulas (SEC 1, section 2.2.1)."""
     _, p, _, _ = CURVES[crv]
     x0, y0 = GENERATORS[crv]
     x, y, found = x0, y0, {x0}

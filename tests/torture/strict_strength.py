@@ -1,4 +1,4 @@
-"""Whether an RSA key is strong, for the second reader: each known weakness looked for in the plainest way."""
+"""The strict parser's check of RSA keys: each known weakness is tested in the simplest way."""
 
 import math
 from functools import cache
@@ -12,7 +12,7 @@ def is_strong(n: int, e: int) -> bool:
 
 
 def _may_be_prime(n: int) -> bool:
-    """Fermat's little theorem with other bases than those of `mirror`."""
+    """The Fermat primality test with other bases than `mirror` uses."""
     return all(pow(base, n - 1, n) == 1 for base in (3, 5))
 
 
@@ -29,7 +29,7 @@ def _has_small_factor(n: int) -> bool:
 
 
 def _is_power(n: int) -> bool:
-    """Whether n is r to the k for a prime k, by bisection; the smallest r that matters has 16 bits."""
+    """Whether n = r**k for a prime k, by bisection; only roots of 16 bits and more matter."""
     for k in _primes(n.bit_length() // 16 + 2):
         low, high = 1, 1 << (n.bit_length() // k + 1)
         while low < high:

@@ -1,4 +1,4 @@
-"""A git remote over https whose password ends between passes, as the tokens of git hosts do."""
+"""A git remote over https whose password expires between passes, like the tokens of git hosts."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,13 +25,13 @@ PASSWORD = "pass-w0rd-that-nobody-may-see"
 
 
 def by_helper(folder: Path, url: str) -> str:
-    """A credential helper that prints the token of a file, as those of git hosts do."""
+    """A credential helper that prints the token from a file, like those for git hosts."""
     words = f'[ "$1" = get ] || exit 0; printf "username={USER}\\npassword="; cat {folder / "token"}'
     return f"[credential]\n\thelper = {program(folder / 'helper', words)}\n"
 
 
 def by_user_info(folder: Path, url: str) -> str:
-    """The user's own configuration puts the password into the URL: ours may not have one."""
+    """The user's git configuration adds the password to the URL; the mirror's own configuration must not."""
     host = url.removeprefix("https://")
     return f'[url "https://{USER}:{(folder / "token").read_text()}@{host}"]\n\tinsteadOf = {url}\n'
 
@@ -45,12 +45,12 @@ class Distant:
     remote: Path
 
     def log_in(self, way: Callable[[Path, str], str]) -> None:
-        """The user hands over the password of this moment, from now on, in this way."""
+        """Configure git with the current password, in this way."""
         (self.world.folder / "token").write_text(self.server.password)
         (self.world.folder / ".gitconfig").write_text(way(self.world.folder, self.server.url()))
 
     def run(self, *words: str, keys: int) -> Done:
-        """A pass while the apiservers show so many keys; neither what it says nor what it keeps has the password."""
+        """Run a pass while the apiservers show `keys` keys. Neither its output nor its files contain the password."""
         show(self.world, KEYS[:keys], KEYS[:keys])
         done = self.world.mirror("--once", "--log-level", "debug", *words)
         kept = [path for path in (self.world.folder / "state").rglob("*") if path.is_file()]
@@ -82,12 +82,12 @@ def distant(s3_server: S3Server, tmp_path: Path) -> Iterator[Distant]:
 
 
 def test_password_that_ends_delays_no_addition_and_is_never_shown(distant: Distant) -> None:
-    """Refused wholly, or for pushes alone: new keys go public; let in again, all is pushed and no commit is lost."""
+    """All requests or only pushes are refused: new keys are published. Later all is pushed, and no commit is lost."""
     distant.log_in(by_helper)
     assert distant.run(keys=1).status == 0
     assert distant.is_pushed()
     first = branch(distant.remote)
-    # The password ends.
+    # The password expires.
     distant.server.password = PASSWORD[::-1]
     distant.server.statuses()
     refused = distant.run("--output", "json", keys=2)
@@ -95,14 +95,14 @@ def test_password_that_ends_delays_no_addition_and_is_never_shown(distant: Dista
     assert [each["event"] for each in refused.report()["events"]] == ["remote.unreachable"]
     assert (distant.public_kids(), branch(distant.remote)) == (2, first)
     second = distant.world.git("rev-parse", "main").strip()
-    # Another one may only read.
+    # Another password allows only reading.
     distant.server.password, distant.server.takes_pushes = PASSWORD, False
     distant.log_in(by_user_info)
     reported = distant.run("--output", "json", keys=3).report()["events"]
     assert any("No entry for https://***@" in event["sentence"] for event in reported)
     assert distant.server.statuses() >= {200, 403}
     assert (distant.public_kids(), branch(distant.remote)) == (3, first)
-    # And then write.
+    # Now it allows writing.
     distant.server.takes_pushes = True
     assert distant.run(keys=3).status == 0
     assert distant.is_pushed()

@@ -1,6 +1,6 @@
-"""Eight mirrors with one remote and one bucket, keys that rotate and kill -9 all the time: they end as one.
+"""Eight mirrors with one remote and one bucket converge while keys rotate and mirrors are killed.
 
-The suite does so for some seconds; `make torture ARGS="--only crowd --seconds 1800"` for half an hour.
+The suite runs them for some seconds, `make torture ARGS="--only crowd --seconds 1800"` for half an hour.
 """
 
 import json
@@ -28,11 +28,11 @@ pytestmark = [pytest.mark.s3, pytest.mark.timeout(300 + scale().seconds)]
 
 MIRRORS = 8
 STEADY = RSA_KEYS[0]
-"""Shown by the first replica all the time: once public, it stays public."""
+"""The first replica always shows this key: once public, it stays public."""
 ROTATING: tuple[Key, ...] = (*RSA_KEYS[1:4], *EC_KEYS[:4])
 ROUNDS = 4
 LONGEST_LIFE_SECONDS = 6.0
-"""Eight passes share the machine: a killed one has had any part of its time."""
+"""The longest time before a kill. Eight passes share the machine, so a kill can hit any part of a pass."""
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def crowd(s3_server: S3Server, tmp_path: Path) -> Iterator[tuple[Mirror, ...]]:
 
 
 def live(mirror: Mirror, until: float, chance: Random) -> tuple[int, int]:
-    """Pass after pass, some of them killed: how many began, and how many were killed."""
+    """Run passes, and kill some of them. Returns the numbers of passes and of kills."""
     passes = kills = 0
     while time.monotonic() < until:
         running, passes = mirror.start(), passes + 1
@@ -67,7 +67,7 @@ def live(mirror: Mirror, until: float, chance: Random) -> tuple[int, int]:
 
 
 def rotate(world: World, until: float, chance: Random) -> int:
-    """One replica, then the other, then none shows a further key; gives how often that changed."""
+    """Change the additional keys of both replicas at random. Returns the number of changes."""
     changes = 0
     while time.monotonic() < until:
         first, second = (tuple(chance.sample(ROTATING, chance.randrange(3))) for _ in range(2))
@@ -78,7 +78,7 @@ def rotate(world: World, until: float, chance: Random) -> int:
 
 
 def look(world: World, until: float) -> int:
-    """Anonymous reads at the same time: never a set without the steady key; gives how often it was read."""
+    """Read the JWKS anonymously: it always has the steady key. Returns the number of reads."""
     looks, was_public = 0, False
     while time.monotonic() < until:
         public = world.public(JWKS_KEY)
@@ -93,7 +93,7 @@ def look(world: World, until: float) -> int:
 
 
 def settle(crowd: tuple[Mirror, ...], remote: Path) -> None:
-    """Rounds without kills: who pushed last puts what others may wait for; they add what only they know; it retires."""
+    """Run rounds without kills until no mirror reports or changes anything. Missing keys retire and are dropped."""
     reported, heads = set[str](), set[str]()
     for _ in range(ROUNDS):
         before = branch(remote)
@@ -105,12 +105,12 @@ def settle(crowd: tuple[Mirror, ...], remote: Path) -> None:
 
 
 def _reported(report: dict[str, Any]) -> set[str]:
-    """The names of everything worth telling."""
+    """The names of all events in the report."""
     return {event["event"] for each in (report, *report["issuers"]) for event in each["events"]}
 
 
 def test_crowd_ends_as_one(crowd: tuple[Mirror, ...], tmp_path: Path) -> None:
-    """Equal heads and ledgers, the bucket matches, whole repositories, nothing lost, no gap seen in between."""
+    """Heads and ledgers are equal, the bucket matches, repositories are intact, no commit or public key was lost."""
     remote, world = tmp_path / "remote.git", crowd[0].world
     until = time.monotonic() + scale().seconds
     chances = [Random(f"{scale().seed}/{number}") for number in range(MIRRORS + 1)]  # noqa: S311  no secrets

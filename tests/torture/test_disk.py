@@ -1,4 +1,4 @@
-"""A disk that is full, read-only or lost its power; clocks that step, certificates that end between passes."""
+"""Full and read-only disks, power cuts, clock steps, and certificates that expire between passes."""
 
 import shutil
 import subprocess
@@ -28,7 +28,7 @@ DAY = timedelta(days=1)
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_repository_heals_or_has_a_remedy_that_works(world: OnDisk, damage: str) -> None:
-    """The pass ends well, or says what to do and publishes nothing; the remedy, a fresh clone, loses no commit."""
+    """The pass succeeds, or it names a remedy and publishes nothing. The remedy, a new clone, loses no commit."""
     before, published = branch(world.tmp / "remote.git"), dict(world.situation.world.bucket.objects)
     DAMAGES[damage](world.repository)
     report = world.run(BOTH)
@@ -51,18 +51,18 @@ def test_damaged_repository_heals_or_has_a_remedy_that_works(world: OnDisk, dama
     ["refs/heads/main.lock", "packed-refs.lock", "config.lock", "HEAD.lock", "objects/maintenance.lock", "gc.pid"],
 )
 def test_lock_that_a_power_cut_left_is_removed(world: OnDisk, name: str) -> None:
-    """The next pass commits, and the file is gone."""
+    """The next pass removes the lock file and commits."""
     (world.repository / name).touch()
     assert world.run(BOTH).exit_status is ExitStatus.CURRENT
     assert not (world.repository / name).exists()
     tally("disk", "a lock was left", locks=1)
 
 
-# ------------------------------------------------------------------------------------------- a disk without room
+# ---------------------------------------------------------------------------------------- a full or read-only disk
 
 
 def test_full_disk_fails_the_pass_and_heals_with_room(tmp_path: Path) -> None:
-    """Without room nothing goes public that is not in git, and the disk is named; with room the next pass goes on."""
+    """On a full disk nothing is published that is not in git, and the error names the disk. With space, all is well."""
     (tmp_path / "state").mkdir()
     with small_disk(tmp_path / "state"):
         world = OnDisk(tmp_path)
@@ -80,7 +80,7 @@ def test_full_disk_fails_the_pass_and_heals_with_room(tmp_path: Path) -> None:
 
 
 def test_read_only_state_directory_fails_the_pass_with_a_remedy(tmp_path: Path) -> None:
-    """A new key that cannot be committed is not published; nothing crashes."""
+    """A new key that cannot be committed is not published, and the failure has a remedy."""
     (tmp_path / "state").mkdir()
     with small_disk(tmp_path / "state"):
         world = OnDisk(tmp_path)
@@ -102,7 +102,7 @@ def test_read_only_state_directory_fails_the_pass_with_a_remedy(tmp_path: Path) 
 
 
 def test_clock_that_steps_by_a_day_removes_no_key(tmp_path: Path) -> None:
-    """The apiservers' dates distinguish a wrong clock from a day that passed: no clock step makes a key retire."""
+    """The apiservers' dates show that the clock is wrong, so a clock step removes no key."""
     situation = Situation(tmp_path, apiservers=("https://10.0.0.11:6443",))
     true_time = situation.now
 
@@ -113,7 +113,7 @@ def test_clock_that_steps_by_a_day_removes_no_key(tmp_path: Path) -> None:
     situation.run()
     both = situation.public()
     show(LAST)
-    situation.run()  # the new key is there, the two others begin to retire
+    situation.run()  # the new key is published, and the two others begin to retire
     for step in (DAY, -DAY, 2 * DAY, -2 * DAY, DAY, -DAY):
         true_time += HOUR
         show(LAST)
@@ -134,7 +134,7 @@ def test_clock_that_steps_by_a_day_removes_no_key(tmp_path: Path) -> None:
 
 
 def test_certificate_that_expires_between_passes_is_reported_and_its_successor_trusted(tmp_path: Path) -> None:
-    """One and the same asker: asked, refused, asked again, as the certificate of the apiserver changes."""
+    """One poller over three passes: the certificate is valid, then expired, then renewed."""
     good, expired = server_context("127.0.0.1"), server_context("127.0.0.1", valid_for=-HOUR)
     with Apiserver(good) as server:
         asked = issuer(server.url, tls=TlsSettings(ca_file=ca_file(tmp_path)))

@@ -1,7 +1,7 @@
-"""Randomly damaged inputs for every parser: none raises, and none accepts what a second parser rejects.
+"""Randomly damaged inputs for every parser: no parser raises, and none accepts what the strict parser rejects.
 
-The suite tries 5 000; `make torture ARGS="--only input --inputs 1000000"` tries as many as asked. An input is decided
-by its reader and its number alone, so a failure names what to try again.
+The suite tries 5000 inputs; `make torture ARGS="--only input --inputs 1000000"` tries that many. An input depends only
+on the seed, its parser and its number, so a failure can be repeated.
 """
 
 from pathlib import Path
@@ -23,16 +23,16 @@ SHARES = {
     "our own token": 0.08,
     "a shown token": 0.08,
 }
-"""Of all inputs; a ledger or a YAML file takes a hundred times as long as a token."""
+"""The share of each parser in all inputs. A ledger or a YAML file takes a hundred times as long as a token."""
 
 
 @pytest.mark.parametrize("name", SHARES)
 def test_no_input_is_accepted_that_a_strict_reader_refuses(tmp_path: Path, name: str) -> None:
-    """Each input is decided without an exception, and as the independent parser decides it; some are accepted."""
+    """Each input is accepted or rejected without an exception, as by the strict parser; some are accepted."""
     reader = readers(tmp_path)[name]
     count, believed = int(scale().inputs * SHARES[name]), 0
     for number in range(count):
-        body = reader.make(Random(f"{scale().seed}/{name}/{number}"))  # noqa: S311  a number of an input, no secret
+        body = reader.make(Random(f"{scale().seed}/{name}/{number}"))  # noqa: S311  a seed, not a secret
         try:
             believed += reader.judge(body)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Names that lead to nothing for one pass: those of apiservers, bucket and git remote, for the whole program."""
+"""Host names of apiservers, bucket or git remote that do not resolve during one pass of the whole program."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ NAMES = ("api-1.example.com", "api-2.example.com", STORE_HOST, GIT_HOST)
 
 @dataclass
 class Named:
-    """A world in which apiservers, bucket and git remote are reached by names, all on this machine."""
+    """A world whose apiservers, bucket and git remote have host names, all on this machine."""
 
     world: World
     remote: Path
 
     def run(self, keys: int, *, without: str = "") -> Done:
-        """A pass while the apiservers show so many keys, and names that begin with `without` lead to nothing."""
+        """Run a pass while the apiservers show `keys` keys, and names that begin with `without` do not resolve."""
         show(self.world, KEYS[:keys], KEYS[:keys])
         names = {name: "127.0.0.1" for name in NAMES if not without or not name.startswith(without)}
         return where_names_are(names, self.world.folder, partial(self.world.mirror, "--once"))
@@ -61,17 +61,17 @@ def named(s3_server: S3Server, tmp_path: Path) -> Iterator[Named]:
 
 @pytest.mark.s3
 def test_names_that_lead_to_nothing_for_a_pass_lose_nothing(named: Named) -> None:
-    """Those of apiservers, bucket or git remote in turn: what can be done is done, and the rest by the next pass."""
+    """Names are missing in turn: each pass does what is possible, and a later one does the rest."""
     assert named.run(1).status == 0
     first = branch(named.remote)
-    # The bucket has no name: committed and pushed, not yet public.
+    # The bucket's name does not resolve: the key is committed and pushed, not yet public.
     assert named.run(2, without=STORE_HOST).status == 1
     second = branch(named.remote)
     assert (named.public_kids(), second != first) == (1, True)
-    # The git remote has none: public, not yet pushed.
+    # The git remote's name does not resolve: the key is public, not yet pushed.
     assert named.run(3, without=GIT_HOST).status == 0
     assert (named.public_kids(), branch(named.remote)) == (3, second)
-    # The apiservers have none: no new answer arrives, and the remaining commits are pushed.
+    # The apiservers' names do not resolve: no new answer arrives, and the remaining commits are pushed.
     assert named.run(4, without="api-").status == 1
     assert (named.public_kids(), branch(named.remote)) == (3, named.world.git("rev-parse", "main").strip())
     assert named.run(4).status == 0

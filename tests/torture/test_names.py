@@ -1,6 +1,6 @@
-"""A name that resolves differently from one pass to the next: to another address, to none, to another server, and back.
+"""An apiserver's name that resolves differently in each pass: to other addresses, to none, or to another server.
 
-The source lives as long as a daemon's does: one object over all passes.
+One poller is used for all passes, as in a daemon.
 """
 
 import socket
@@ -31,14 +31,14 @@ from support.tls import ca_file, server_context
 from torture.on_disk import HOUR, OnDisk
 from torture.scale import scale, tally
 
-FIRST, SECOND, STRANGERS = RSA_KEYS[0], EC_KEYS[0], RSA_KEYS[1]
-OLD, NEW, STRANGER, NEIGHBOUR, NOBODY, HANGS = (*(f"127.0.0.{number}" for number in (2, 3, 4, 5, 9)), "hangs")
+FIRST, SECOND, OTHER_KEY = RSA_KEYS[0], EC_KEYS[0], RSA_KEYS[1]
+OLD, NEW, UNTRUSTED, NEIGHBOUR, UNUSED, HANGS = (*(f"127.0.0.{number}" for number in (2, 3, 4, 5, 9)), "hangs")
 _HOST = HOST.replace(".", "_")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the name may lead: the key that the apiserver there shows, or the code with which it is refused."""
+    """A result of the name's resolution: the key that the apiserver there shows, or the code of its rejection."""
 
     addresses: tuple[str, ...]
     shows: Key | None = None
@@ -48,17 +48,17 @@ class Place:
 PLACES = {
     "the old address": Place((OLD,), FIRST),
     "a new address": Place((NEW,), SECOND),
-    "two addresses, at one of them nobody": Place((NOBODY, NEW), SECOND),
-    "a stranger with a CA of his own": Place((STRANGER,), code="tls_untrusted"),
+    "two addresses, one of them unused": Place((UNUSED, NEW), SECOND),
+    "a server with an untrusted CA": Place((UNTRUSTED,), code="tls_untrusted"),
     "another host of the same CA": Place((NEIGHBOUR,), code="tls_wrong_name"),
-    "an address where nobody is": Place((NOBODY,), code="unreachable"),
+    "an unused address": Place((UNUSED,), code="unreachable"),
     "nothing": Place((), code="unreachable"),
     "a name server that does not answer": Place((HANGS,), code="timeout"),
 }
 
 
 class Names(FakeResolver):
-    """The name server of the test: it knows HOST alone, and hangs where that leads to `HANGS`."""
+    """The test's resolver: it knows only HOST, and hangs if that resolves to `HANGS`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class Names(FakeResolver):
 
 @dataclass
 class Cluster:
-    """A mirror, the name of its apiserver, and who answers at the addresses."""
+    """A mirror, the resolver for its apiserver's name, and the servers by address."""
 
     mirror: OnDisk
     names: Names
@@ -90,16 +90,16 @@ class Cluster:
         )
 
     def run(self, *addresses: str) -> Report:
-        """A pass while the name leads there."""
+        """Run a pass while the name resolves to these addresses."""
         self.names.lead_to(*addresses)
         return self.mirror.run_once()
 
     def public(self) -> set[Key]:
         body = self.mirror.situation.public() or b""
-        return {key for key in (FIRST, SECOND, STRANGERS) if key.kid.encode() in body}
+        return {key for key in (FIRST, SECOND, OTHER_KEY) if key.kid.encode() in body}
 
     def state(self) -> tuple[object, ...]:
-        """Everything that a refused answer must leave as it is."""
+        """Everything that a rejected answer must not change."""
         heads = (branch(self.mirror.repository), branch(self.mirror.tmp / "remote.git"))
         return *heads, dict(self.mirror.situation.world.bucket.objects)
 
@@ -114,13 +114,13 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         for address, name, authority in (
             (OLD, HOST, "cluster"),
             (NEW, HOST, "cluster"),
-            (STRANGER, HOST, "stranger"),
+            (UNTRUSTED, HOST, "other"),
             (NEIGHBOUR, "api.mel.example.com", "cluster"),
         ):
             context = server_context(name, by=authority)
             server = stack.enter_context(Apiserver(context, host=address, wanted_port=port))
             made.servers[address], port = server, server.port
-        for address, key in ((OLD, FIRST), (NEW, SECOND), (STRANGER, STRANGERS), (NEIGHBOUR, STRANGERS)):
+        for address, key in ((OLD, FIRST), (NEW, SECOND), (UNTRUSTED, OTHER_KEY), (NEIGHBOUR, OTHER_KEY)):
             made.show(address, key)
         within = limits(total_seconds=2.0)
         made.mirror.ports["source"] = ApiserverPoller(within, resolve=names)
@@ -130,18 +130,18 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 
 def steps(chance: Random) -> list[str]:
-    """Every place in any order, as often as the scale says; it begins with the first one and ends there."""
+    """All places in random order, repeated as the scale says; the old address is first and last."""
     rounds = 20 if scale().everything else 1
     between = [name for _ in range(rounds) for name in chance.sample(sorted(PLACES), len(PLACES))]
     return ["the old address", *between, "the old address"]
 
 
 def test_name_that_leads_elsewhere_adds_what_is_trusted_and_removes_nothing(cluster: Cluster) -> None:
-    """A server that proves to be the apiserver counts at once at any address; any other server changes nothing."""
+    """A server with the apiserver's certificate counts at any address; any other server changes nothing."""
     mirror = cluster.mirror
     mirror.situation.policy = KeyPolicy(retain_removed=timedelta(days=365))
     shown: set[Key] = set()
-    walk = steps(Random(scale().seed))  # noqa: S311  no secrets
+    walk = steps(Random(scale().seed))  # noqa: S311  not secrets
     for name in walk:
         place, before = PLACES[name], cluster.state()
         report = cluster.run(*place.addresses)
@@ -152,14 +152,14 @@ def test_name_that_leads_elsewhere_adds_what_is_trusted_and_removes_nothing(clus
         assert not place.code or cluster.state() == before, name
         shown |= set() if place.shows is None else {place.shows}
         assert cluster.public() == shown, name
-    assert cluster.servers[STRANGER].requests == cluster.servers[NEIGHBOUR].requests == []
+    assert cluster.servers[UNTRUSTED].requests == cluster.servers[NEIGHBOUR].requests == []
     assert branch(mirror.repository) == branch(mirror.tmp / "remote.git")
     fsck_strict(mirror.repository)
     tally("network", "an apiserver's name leads elsewhere", passes=len(walk), lost=0)
 
 
 def test_name_with_fewer_addresses_begins_and_ends_no_retirement(cluster: Cluster) -> None:
-    """A replica that left the name, or whose address another server has, may still have the key: it is not gone."""
+    """A replica that is missing from the name, or whose address another server has, may still have the key."""
     mirror = cluster.mirror
     mirror.situation.policy = KeyPolicy(retain_removed=HOUR)
     mirror.issuer |= {"discover": "dns", "expect_replicas": 2}
@@ -172,7 +172,7 @@ def test_name_with_fewer_addresses_begins_and_ends_no_retirement(cluster: Cluste
     assert first_key(OLD, NEW) is Status.PUBLISHED
     for address in (OLD, NEW):
         cluster.show(address, SECOND)
-    too_few = ((OLD,), (OLD, STRANGER), (OLD, NOBODY), ())
+    too_few = ((OLD,), (OLD, UNTRUSTED), (OLD, UNUSED), ())
     for addresses in too_few:
         assert first_key(*addresses) is Status.PUBLISHED, addresses
     assert cluster.public() == {FIRST, SECOND}

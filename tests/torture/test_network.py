@@ -1,4 +1,4 @@
-"""The mirror cut off from apiservers, bucket and remote, silently, and found again."""
+"""The network to apiservers, bucket and remote is cut off without an error, and restored."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -36,7 +36,7 @@ GIT = "10.98.0.13"
 
 @dataclass
 class Apart:
-    """A world in a network of its own."""
+    """A world in its own network namespace."""
 
     network: Network
     world: World
@@ -66,23 +66,23 @@ def kids(*keys: Key) -> set[str]:
 
 
 def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
-    """Whatever is cut off, nothing leaves the public set; what is back counts in the next pass."""
+    """Whatever is cut off, no key is removed; what is restored counts in the next pass."""
     world, network = apart.world, apart.network
     show(world, (FIRST,), (FIRST,))
     assert world.mirror("--once").status == 0
-    # One replica is silent: the other one's new key is public all the same.
+    # One replica does not answer: the other one's new key is still published.
     network.cut(ADDRESSES[0])
     show(world, (FIRST,), (FIRST, SECOND))
     done = world.mirror("--once")
     assert (done.status, "degraded" in done.out) == (0, True), done.out
     assert apart.kids() == kids(FIRST, SECOND)
-    # Both are silent, and have new keys that the mirror cannot see.
+    # Neither replica answers, and they have new keys that the mirror cannot see.
     network.cut(ADDRESSES[1])
     show(world, (THIRD,), (THIRD,))
     before = world.state()
     assert world.mirror("--once").status == 1
     assert world.state() == before
-    # They are back, and the bucket is away: committed and pushed, not yet public.
+    # They answer again, and the bucket is cut off: the key is committed and pushed, not yet public.
     for address in ADDRESSES:
         network.mend(address)
     network.cut_loopback()
@@ -93,10 +93,10 @@ def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
     assert apart.kids() == kids(FIRST, SECOND)
     assert world.mirror("--once").status == 0
     assert apart.kids() == kids(FIRST, SECOND, THIRD)
-    # Everything is away at once.
+    # Everything is cut off at once.
     network.cut_loopback()
     network.cut(ADDRESSES[0])
-    # A silent remote gets two minutes: in the suite it fails at once with "no route".
+    # The timeout for a remote that does not answer is two minutes; in the suite it fails at once with "no route".
     cut, mend = (network.cut, network.mend) if scale().everything else (network.unplug, network.plug)
     cut(GIT)
     show(world, (THIRD,), (THIRD, FOURTH))
@@ -113,7 +113,7 @@ def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
 
 
 def test_host_that_vanished_behind_a_kept_connection_is_connected_to_anew() -> None:
-    """Nothing says that it is gone: the system ends the old connection, and the new one fails by its own limit."""
+    """No error reports the lost host: the system ends the old connection, and the new one has its own timeout."""
     with own_network() as network:
         network.add(ADDRESSES[0])
         within = limits(connect_seconds=1.0, total_seconds=60.0, source_deadline_seconds=120.0)
@@ -138,7 +138,7 @@ def passes_of(poller: ApiserverPoller, asked: Issuer) -> list[tuple[Answer | Unu
 
 
 def test_remote_that_falls_silent_holds_a_pass_up_for_its_limit_alone(tmp_path: Path) -> None:
-    """The new key goes public when the limit of the fetch is over; once the remote is back, all is pushed."""
+    """The new key is published after the timeout of the fetch; when the remote answers again, all is pushed."""
     mirror, remote = OnDisk(tmp_path), tmp_path / "remote.git"
     with own_network() as network:
         network.add(GIT)

@@ -1,4 +1,4 @@
-"""A git remote that is huge, rewritten or damaged, or that rejects every login: what passes do then."""
+"""A git remote that is huge, rewritten or damaged, or that refuses every login."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ from torture.scale import scale, tally
 
 
 def grown(remote: Path, commits: int) -> None:
-    """Put `commits` further commits on the remote's branch, as years of other clusters would."""
+    """Add `commits` commits to the remote's branch, as years of other clusters would."""
     head = branch(remote)
     stream = [f"reset refs/heads/main\nfrom {head}\n\n"]
     for number in range(commits):
@@ -28,7 +28,7 @@ def grown(remote: Path, commits: int) -> None:
 
 
 def test_huge_history_is_fetched_and_added_to(world: OnDisk) -> None:
-    """Thousands of commits by others: the next pass takes them all, and its own commit follows them."""
+    """Others add thousands of commits: the next pass fetches all and adds its own."""
     count = 20_000 if scale().everything else 2_000
     remote = world.tmp / "remote.git"
     grown(remote, count)
@@ -42,10 +42,10 @@ def test_huge_history_is_fetched_and_added_to(world: OnDisk) -> None:
 
 
 def test_credentials_that_end_delay_no_addition(world: OnDisk) -> None:
-    """ssh refuses us from one pass to the next: the new key goes public; once let in again, all is pushed."""
+    """ssh begins to refuse the login: the new key is published. When it accepts again, all is pushed."""
     remote, ended = world.tmp / "remote.git", world.tmp / "ended"
     said = 'echo "git@git.example.com: Permission denied (publickey)." >&2; exit 255'
-    # git names the program of the other side as the last word: it runs on this machine.
+    # git passes the remote command as the last argument: it runs on this machine.
     ssh = program(world.tmp / "ssh", f'[ ! -e {ended} ] || {{ {said}; }}\nfor last; do :; done\neval "exec $last"')
     world.environ, world.situation.remote = {"GIT_SSH_COMMAND": str(ssh)}, f"ssh://git@git.example.com{remote}"
     assert world.run(ONE).exit_status is ExitStatus.CURRENT
@@ -62,7 +62,7 @@ def test_credentials_that_end_delay_no_addition(world: OnDisk) -> None:
 
 
 def test_force_pushed_branch_gets_our_commits_back(world: OnDisk) -> None:
-    """The branch is set back: it is reported as an error, and no commit is lost."""
+    """The branch is reset: an error event reports it, and no commit is lost."""
     remote = world.tmp / "remote.git"
     first = branch(remote)
     world.run(BOTH)
@@ -75,7 +75,7 @@ def test_force_pushed_branch_gets_our_commits_back(world: OnDisk) -> None:
 
 
 def test_hook_that_refuses_delays_no_addition(world: OnDisk) -> None:
-    """The remote's hook declines our push: the new key goes public all the same; once it accepts, all is pushed."""
+    """The remote's hook rejects our push: the new key is published. When it accepts, all is pushed."""
     remote = world.tmp / "remote.git"
     before = branch(remote)
     hook = program(remote / "hooks" / "pre-receive", 'echo "no changes on Fridays" >&2; exit 1')
@@ -93,7 +93,7 @@ def test_hook_that_refuses_delays_no_addition(world: OnDisk) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_remote_delays_no_addition(world: OnDisk, damage: str) -> None:
-    """Whatever a power cut did to the remote, the new key goes public; once it is put right, it gets every commit."""
+    """The remote is damaged by a power cut: the new key is published. After its repair it gets every commit."""
     remote, backup = world.tmp / "remote.git", world.tmp / "backup.git"
     shutil.copytree(remote, backup)
     DAMAGES[damage](remote)

@@ -1,6 +1,6 @@
-"""Apiservers, bucket and git remote behind lines that delay, dribble, fall silent and break, chosen by a seed.
+"""Apiservers, bucket and git remote behind unreliable connections: delayed, split, stalled or broken, by a seed.
 
-The suite makes a few such passes; `make torture ARGS="--only network --seed 2"` some hundred.
+The suite runs a few such passes, `make torture ARGS="--only network --seed 2"` some hundred.
 """
 
 import json
@@ -39,18 +39,18 @@ from torture.scenes import show
 
 pytestmark = pytest.mark.s3
 
-STEADY, LONELY = RSA_KEYS[0], RSA_KEYS[1]
-"""Always shown: by both apiservers, and by the first one alone, which does not answer in every pass."""
+STEADY, ON_ONE_REPLICA = RSA_KEYS[0], RSA_KEYS[1]
+"""Keys that are always shown: by both apiservers, or only by the first one, which does not answer in every pass."""
 ROTATING: tuple[Key, ...] = (RSA_KEYS[2], *EC_KEYS[:3])
 PATIENT_SECONDS, IMPATIENT_SECONDS = 10.0, 1.5
-"""How long anything may take over a line: where all is fine and has to succeed, and where much will not."""
+"""Timeouts: for passes that have to succeed, and for passes with faults, of which many fail."""
 
 
 @dataclass
 class Afar:
-    """A mirror and, behind a line each, two apiservers, the bucket and the git remote.
+    """A mirror, and two apiservers, the bucket and the git remote, each behind a faulty line.
 
-    `shown` are the keys of each apiserver, `seen` is each commit so far.
+    `shown` are the keys of each apiserver; `seen` are all commits so far.
     """
 
     mirror: OnDisk
@@ -65,7 +65,7 @@ class Afar:
 
     @contextmanager
     def reached_within(self, seconds: float) -> Iterator[None]:
-        """The passes of the block share their adapters, as those of a daemon do, and have these limits."""
+        """Set the timeouts for the passes of this block. They share adapters, as in a daemon."""
         bucket = S3Bucket(self.publish, puts=2, read_seconds=seconds / 2, request_seconds=seconds)
         with closing(bucket), PublicHttpClient(total_seconds=seconds) as web:
             source = ApiserverPoller(limits(total_seconds=seconds))
@@ -78,7 +78,7 @@ class Afar:
         return self.mirror.repository, self.mirror.tmp / "remote.git"
 
     def public(self) -> set[str]:
-        """The kids in anonymous reads, past the faulty lines. What they return is in our history, byte for byte."""
+        """The kids in an anonymous read without the faulty line. The bytes are in our history."""
         looked = self.world.public(JWKS_KEY)
         assert looked.status == 200
         blob = git(self.mirror.repository, "hash-object", "--stdin", stdin=looked.body)
@@ -109,9 +109,9 @@ def afar(s3_server: S3Server, tmp_path: Path) -> Iterator[Afar]:
 
 
 def test_rough_lines_lose_nothing_and_heal(afar: Afar) -> None:
-    """At all times no shown key leaves the public set, and nothing is public that is not in git; all is repaired."""
+    """No shown key is ever removed, and everything public is in git. At the end everything agrees again."""
     chance, *chances = (Random(f"{scale().seed}/{number}") for number in range(5))  # noqa: S311  no secrets
-    show(afar.world, (STEADY, LONELY), (STEADY,))
+    show(afar.world, (STEADY, ON_ONE_REPLICA), (STEADY,))
     with afar.reached_within(PATIENT_SECONDS):
         assert afar.mirror.run_once().exit_status is ExitStatus.CURRENT
     for line, each in zip(afar.lines, chances, strict=True):
@@ -131,19 +131,19 @@ def test_rough_lines_lose_nothing_and_heal(afar: Afar) -> None:
 
 
 def _pass(afar: Afar, chance: Random) -> ExitStatus:
-    """The apiservers show other keys; what was public and is still shown is public after the pass."""
-    steady = ((STEADY, LONELY), (STEADY,))
+    """Change the apiservers' keys and run a pass: what was public and is still shown stays public."""
+    steady = ((STEADY, ON_ONE_REPLICA), (STEADY,))
     afar.shown = [(*keys, *chance.sample(ROTATING, chance.randrange(3))) for keys in steady]
     show(afar.world, *afar.shown)
     before = afar.public()
     report = afar.mirror.run_once()
     afar.note()
-    assert before & afar.kids_shown() <= afar.public() <= {key.kid for key in (STEADY, LONELY, *ROTATING)}
+    assert before & afar.kids_shown() <= afar.public() <= {key.kid for key in (STEADY, ON_ONE_REPLICA, *ROTATING)}
     return report.exit_status
 
 
 def _judge(afar: Afar) -> None:
-    """git = bucket = what the apiservers show, whole repositories, no commit lost."""
+    """Git and bucket have the keys that the apiservers show, the repositories are intact, and no commit is lost."""
     local, remote = afar.repositories
     assert branch(local) == branch(remote)
     for commit in afar.seen - {""}:

@@ -1,4 +1,4 @@
-"""Many processes, each with its part of the fleet: no issuer is missed or doubled, and the history stays one.
+"""Many processes, each with one shard of the fleet: every issuer is in exactly one, and they share one history.
 
 The suite runs a few issuers; `make torture ARGS="--only shards"` runs forty.
 """
@@ -32,7 +32,7 @@ POOL: tuple[Key, ...] = (*RSA_KEYS, *EC_KEYS)
 
 
 def test_each_of_ten_thousand_issuers_is_in_one_shard_of_eight_and_then_of_five() -> None:
-    """No issuer is missed or doubled, before or after; what stays below five moves nowhere."""
+    """Every issuer is in exactly one shard, before and after the change; those of the first five shards stay there."""
     urls = [IssuerUrl(f"https://oidc.example.com/region-{number % 7}/cluster/{number}") for number in range(FLEET)]
     before, after = ([[u for u in urls if Shard(i, count).holds(u)] for i in range(count)] for count in (8, 5))
     for shards in (before, after):
@@ -44,7 +44,7 @@ def test_each_of_ten_thousand_issuers_is_in_one_shard_of_eight_and_then_of_five(
 
 
 def test_settings_of_all_shards_are_the_whole() -> None:
-    """What `--shard` leaves of a configuration: every entry exactly once, with all that belongs to it."""
+    """The configurations of all shards together have every entry exactly once."""
     whole = settings(*(f"c{number}" for number in range(200)))
     parts = [each for index in range(8) for each in sharded(whole, Shard(index, 8)).issuers]
     assert sorted(parts, key=whole.issuers.index) == list(whole.issuers)
@@ -52,7 +52,7 @@ def test_settings_of_all_shards_are_the_whole() -> None:
 
 @dataclass(frozen=True)
 class Fleet:
-    """Issuers behind one apiserver each, and as many mirrors as there are shards at most."""
+    """Issuers with one apiserver each, and one mirror for each shard."""
 
     remote: Path
     mirrors: tuple[Mirror, ...]
@@ -60,7 +60,7 @@ class Fleet:
     apiservers: tuple[Apiserver, ...]
 
     def show(self, *numbers: int) -> None:
-        """Every cluster shows its own key of each of these numbers."""
+        """Let every cluster show its own keys with these numbers."""
         for place, (url, apiserver) in enumerate(zip(self.issuers, self.apiservers, strict=True)):
             keys = tuple(POOL[(place + number) % len(POOL)] for number in numbers)
             apiserver.serve(
@@ -69,7 +69,7 @@ class Fleet:
             )
 
     def run(self, count: int, *, killed: int | None = None) -> None:
-        """One pass of each of `count` shards, all at once; one of them is killed in the midst of it."""
+        """Run one pass of each of `count` shards at the same time; kill one of them during its pass."""
         with ThreadPoolExecutor(count) as pool:
             list(pool.map(lambda index: self._run_one(index, count, dies=index == killed), range(count)))
 
@@ -86,7 +86,7 @@ class Fleet:
         mirror.note(running)
 
     def judge(self, *numbers: int) -> None:
-        """Every issuer is public with the keys of its cluster, and nothing that was ever committed is missing."""
+        """Check that every issuer's public keys are those of its cluster, and that no commit is lost."""
         commits_left_out(self.remote, self.mirrors)
         for place, url in enumerate(self.issuers):
             kids = {POOL[(place + number) % len(POOL)].kid for number in numbers}
@@ -124,7 +124,7 @@ def fleet(s3_server: S3Server, tmp_path: Path) -> Iterator[Fleet]:
 
 @pytest.mark.s3
 def test_shard_that_is_killed_and_then_one_less_lose_nothing(fleet: Fleet) -> None:
-    """Four shards, one of them killed: after the next pass all issuers are there, and with three shards as well."""
+    """One of four shards is killed: after the next pass all issuers are public, also with three shards."""
     fleet.show(0)
     fleet.run(4, killed=2)
     fleet.run(4)
@@ -134,7 +134,7 @@ def test_shard_that_is_killed_and_then_one_less_lose_nothing(fleet: Fleet) -> No
     fleet.judge(0, 1)
     commits = int(git(fleet.remote, "rev-list", "--count", "main"))
     merges = int(git(fleet.remote, "rev-list", "--count", "--merges", "main"))
-    # At most four writers at once, in three rounds: each merges at most once for each of the others.
+    # At most four writers in three rounds: each merges at most once for each of the others.
     assert commits <= 4 * 4 * 3
     case = f"{len(fleet.issuers)} issuers, 4 shards, one killed, then 3"
     tally("shards", case, issuers=len(fleet.issuers), kills=1, commits=commits, merges=merges, lost=0)

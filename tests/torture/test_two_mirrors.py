@@ -1,7 +1,7 @@
-"""Two mirrors as real processes, one real git remote, one S3 bucket, and kill -9 at any moment: they end as one.
+"""Two mirrors as real processes with one git remote and one S3 bucket converge, although they are killed at any moment.
 
-The suite runs a few interleavings, `make torture ARGS="--only crowd"` a hundred. Each is decided by its number alone,
-but for what the machine's own speed decides.
+The suite runs a few interleavings, `make torture ARGS="--only crowd"` a hundred. The number of an interleaving
+determines everything except the machine's speed.
 """
 
 import time
@@ -33,7 +33,7 @@ CASES = (
 )
 INTERLEAVINGS = 100 if scale().everything else 2
 LONGEST_LIFE_SECONDS = 2.0
-"""A killed mirror dies within this time: about twice what a pass takes, so that some are done before."""
+"""The longest time before a kill: about two passes, so that some passes end before it."""
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def pair(s3_server: S3Server, tmp_path: Path) -> Iterator[tuple[Mirror, Mirror]]
 
 
 def disturbed_step(pair: tuple[Mirror, Mirror], chance: Random) -> None:
-    """Replicas change, one or both mirrors start, and some of them are killed."""
+    """Change the replicas' keys, start one or both mirrors, and kill some of them."""
     pair[0].world.show(chance.choice(CASES), chance.choice(CASES))
     started = []
     for mirror in chance.sample(pair, chance.choice([1, 2, 2])):
@@ -82,10 +82,10 @@ def effects(report: dict[str, object]) -> set[str]:
 
 @pytest.mark.parametrize("number", range(INTERLEAVINGS))
 def test_killed_and_racing_mirrors_end_as_one(pair: tuple[Mirror, Mirror], tmp_path: Path, number: int) -> None:
-    """Equal heads, ledgers and bucket; whole repositories; every commit that ever was is part of the final head."""
+    """Heads and ledgers are equal and match the bucket, repositories are intact, and the final head has all commits."""
     one, two = pair
     remote = tmp_path / "remote.git"
-    chance = Random(number)  # noqa: S311  the number of an interleaving, no secret
+    chance = Random(number)  # noqa: S311  a seed, not a secret
     pushed = set()
     for _ in range(chance.randint(2, 4)):
         disturbed_step(pair, chance)

@@ -1,6 +1,6 @@
-"""Every command of another program in the documents is one that this program takes, as far as that shows without it.
+"""Every command of another program in the documents is valid, as far as that can be checked without the program.
 
-Shell blocks are also read by bash and judged by shellcheck. What `oidc-mirror` takes: test_typed_commands.py.
+bash and shellcheck also check the shell blocks. `oidc-mirror` commands: test_typed_commands.py.
 """
 
 import re
@@ -43,7 +43,7 @@ def shown(value: object) -> str:
 
 @pytest.mark.parametrize(("page", "words", "is_whole"), COMMANDS, ids=shown)
 def test_command_of_another_program_is_taken(page: str, words: list[str], is_whole: bool, tmp_path: Path) -> None:
-    """Program, verb, options, arguments, units, paths and objects exist; in a sentence values may be left out."""
+    """Program, verb, options, arguments, units, paths and objects exist. A command in a sentence may omit values."""
     try:
         judge(words, tmp_path / "repository.git", is_whole=is_whole)
     except WrongCommandError as error:
@@ -52,7 +52,7 @@ def test_command_of_another_program_is_taken(page: str, words: list[str], is_who
 
 @pytest.mark.parametrize(("page", "script"), BLOCKS, ids=shown)
 def test_shell_block_is_read_by_bash(page: str, script: str) -> None:
-    """No quote is left open, no substitution, no here-document."""
+    """Every quote, substitution and here-document is closed."""
     done = subprocess.run(("bash", "-n"), input=script, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), page
 
@@ -62,14 +62,14 @@ def test_shell_block_is_read_by_bash(page: str, script: str) -> None:
 )
 @pytest.mark.parametrize(("page", "script"), [each for each in BLOCKS if not each[1].startswith("--")], ids=shown)
 def test_shell_block_has_no_trap(page: str, script: str) -> None:
-    """What shellcheck calls an error or a warning, when the block is pasted into bash."""
+    """shellcheck reports neither an error nor a warning for a block that is pasted into bash."""
     words = ("shellcheck", "--shell=bash", "--severity=warning", "-")
     done = subprocess.run(words, input=script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{page}:\n{done.stdout}"
 
 
 def test_commands_are_found() -> None:
-    """So that the tests above can fail."""
+    """The patterns find commands of every program in the table, so the tests above can fail."""
     others = [words for _, words, _ in COMMANDS if not words[0].startswith("oidc-mirror")]
     assert len(others) > 100
     assert {words[0] for words in others} >= {
@@ -87,7 +87,7 @@ def test_commands_are_found() -> None:
 
 
 def plain(words: list[str]) -> list[str]:
-    """Without sudo, and with kubectl's verb in front."""
+    """The command without sudo, and with kubectl's verb first."""
     words = words[1:] if words[0] == "sudo" else words
     return [words[0], *words[3:]] if words[:2] == ["kubectl", "-n"] else words
 
@@ -128,7 +128,7 @@ def plain(words: list[str]) -> list[str]:
     ],
 )
 def test_wrong_command_is_found(command: str, tmp_path: Path) -> None:
-    """A program, verb, option, value, unit, path or object that there is not."""
+    """A program, verb, option, value, unit, path or object that does not exist is reported."""
     with pytest.raises(WrongCommandError):
         judge_all(command, tmp_path / "repository.git")
 
@@ -139,7 +139,7 @@ def judge_all(script: str, folder: Path) -> None:
 
 
 def test_right_script_is_taken(tmp_path: Path) -> None:
-    """So that what is wrong above is what the test says: quotes, comments, redirections and here-documents pass."""
+    """Quotes, comments, redirections and here-documents are accepted, so the errors above have the stated cause."""
     script = "A=b sudo -u oidc-mirror cat '' > x  # then\ncat <<END\nfrobnicate\nEND\n"
     script += 'echo "$(git log -p \\\n -- x)" | tr -d ='
     assert len(list(simple_commands(script))) == 5
@@ -148,7 +148,7 @@ def test_right_script_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(set(USAGES) - {"echo", "eval", "export", "source"}))
 def test_table_agrees_with_the_program(name: str) -> None:
-    """Where the program is installed, its own help names every option of the table."""
+    """If the program is installed, its own help lists every option of the table."""
     words = name.split()
     usage: Usage = USAGES[name]
     if shutil.which(words[0]) is None:
@@ -163,12 +163,12 @@ def test_table_agrees_with_the_program(name: str) -> None:
     if words[0] == "kubectl":
         text += subprocess.run(("kubectl", "options"), capture_output=True, text=True, check=False).stdout
     for option in (each.rstrip("=") for each in usage.options.split()):
-        if option != "-sha256":  # openssl lists digests elsewhere
+        if option != "-sha256":  # openssl lists digests in another help text
             assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text), (name, option, text[:500])
 
 
 def test_addresses_of_the_daemon_are_its_own() -> None:
-    """The port of the documents is the default, and the table of pages has every path that is served."""
+    """The documents use the default port, and the table of pages lists every path that the daemon serves."""
     text = "\n".join(page.read_text("utf-8") for page in PAGES)
     assert set(re.findall(r"127\.0\.0\.1:(9\d{3})\b", text)) == {"9797"}
     page = (PROJECT / "docs/running.md").read_text("utf-8")
@@ -178,6 +178,6 @@ def test_addresses_of_the_daemon_are_its_own() -> None:
 
 
 def test_flags_of_the_runbook_are_those_that_we_render() -> None:
-    """So the list of flags is not one that grew with the documents."""
+    """`render` writes every flag of the list, so the list is not merely copied from the documents."""
     source = (PROJECT / "mirror/federation/render/apiserver.py").read_text()
     assert [each for each in APISERVER_FLAGS if f'"{each}"' not in source] == []

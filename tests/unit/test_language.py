@@ -1,4 +1,4 @@
-"""Texts are spelled right, and words that no English manual uses stay away (docs, messages, docstrings)."""
+"""Docs, messages and docstrings are spelled correctly, and avoid the words of a list."""
 
 import re
 import subprocess
@@ -19,7 +19,7 @@ PLACES = (
     "systemd",
     "scripts",
 )
-KNOWN = "intoto,aks,couldn"  # a format of provenance, Azure's Kubernetes, and half of a quoted word
+KNOWN = "intoto,aks,couldn"  # a provenance format, Azure Kubernetes Service, and the first part of "couldn't"
 WORDS = {
     r"set aside": "is skipped, is left out",
     r"\bvouch": "trusts, has seen, proves",
@@ -65,7 +65,7 @@ def test_texts_are_spelled_right() -> None:
 
 
 def test_spelling_check_sees_a_mistake(tmp_path: Path) -> None:
-    """So the test above can fail."""
+    """codespell finds a misspelled word, so the test above can fail."""
     (tmp_path / "page.md").write_text("A key is recieved.\n")
     assert "recieved ==> received" in codespell(tmp_path).stdout
 
@@ -83,7 +83,7 @@ def texts() -> list[Path]:
 
 @pytest.mark.parametrize(("word", "better"), WORDS.items())
 def test_words_that_went_do_not_come_back(word: str, better: str) -> None:
-    """Each has a plain word in its place."""
+    """No text uses a word of the list; the message suggests a plain one."""
     files = texts()
     assert len(files) > 100
     found = [str(path.relative_to(ROOT)) for path in files if re.search(word, path.read_text(encoding="utf-8"))]

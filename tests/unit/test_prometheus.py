@@ -87,7 +87,7 @@ def test_dashboard_expressions_parse(promtool: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("expression", [*alert_expressions(), *dashboard_expressions()])
 def test_expression_names_metrics_that_exist(expression: str) -> None:
-    """A renamed metric would make an alert silent for ever."""
+    """An expression with a renamed metric would silently never match."""
     assert metrics_in(expression)
     assert metrics_in(expression) <= NAMES
 

@@ -1,4 +1,4 @@
-"""`docs/reference` says what the program does: generated pages are fresh, written ones name everything there is."""
+"""`docs/reference` agrees with the program: generated pages are current, written pages are complete."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ from support.reference import FOLDER, PAGES, commands
 
 PROGRAM = Path(__file__).parents[2] / "mirror"
 DOTTED = re.compile(r"[a-z][a-z_]*(?:\.[a-z][a-z_]*)+")
-NO_EVENTS = frozenset(  # what has dots and is neither an event nor a code
+NO_EVENTS = frozenset(  # dotted names that are neither events nor codes
     (
         *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "csp.hci.ic.gov", "sts.amazonaws.com"),
         *("kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"),
@@ -38,8 +38,8 @@ LOGGED = ("debug", "info", "warning", "error")
 
 @pytest.mark.parametrize("name", PAGES)
 def test_generated_page_is_fresh(name: str) -> None:
-    """`make reference` would change nothing; with OIDC_MIRROR_WRITE_DOCS=1 this writes it instead."""
-    # In a process of its own: click remembers the first help of a command, and other tests ask in other contexts.
+    """`make reference` would change nothing. With OIDC_MIRROR_WRITE_DOCS=1 this test writes the page."""
+    # A process of its own, because click caches the first help text of a command, and other tests use other contexts.
     command = [sys.executable, "-c", f"from support.reference import PAGES; print(PAGES[{name!r}](), end='')"]
     environ = dict(os.environ) | {"PYTHONPATH": os.pathsep.join(map(str, (PROGRAM.parent, PROGRAM.parent / "tests")))}
     path = FOLDER / name
@@ -50,7 +50,7 @@ def test_generated_page_is_fresh(name: str) -> None:
 
 
 def test_every_command_and_option_is_on_the_page() -> None:
-    """The part of each command names its options and arguments, also those that the help omits."""
+    """The section of each command lists all its options and arguments, also those that the help hides."""
     page = (FOLDER / "commands.md").read_text()
     for words, command, _ in commands():
         part = page.partition(f"\n## {' '.join(('oidc-mirror', *words))}\n")[2].partition("\n## ")[0]
@@ -59,14 +59,14 @@ def test_every_command_and_option_is_on_the_page() -> None:
 
 
 def trees() -> Iterator[tuple[Path, ast.Module]]:
-    """Every module that can log: `check` prints findings, whose codes are its own."""
+    """The syntax trees of all modules that log events; the findings of `check` have their own codes."""
     for path in sorted(PROGRAM.rglob("*.py")):
         if "check" not in path.relative_to(PROGRAM).parts:
             yield path, ast.parse(path.read_text())
 
 
 def names_in_the_program() -> frozenset[str]:
-    found = {f"key.{status}" for status in Status}  # reconcile/reporting.py makes these of a transition
+    found = {f"key.{status}" for status in Status}  # reconcile/reporting.py builds these names
     for _, tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and DOTTED.fullmatch(node.value):
@@ -75,7 +75,7 @@ def names_in_the_program() -> frozenset[str]:
 
 
 def rows(part: str) -> Mapping[str, str]:
-    """The rest of each row of a page's part, by the names in its first column."""
+    """The rows of a table in a page: the names in the first column, and the rest of the row."""
     found = re.findall(r"^\| (?:<a[^|]*>)?(`[^|]*`) \| (.*) \|$", part, re.MULTILINE)
     return {name: rest for names, rest in found for name in re.findall(r"`([^`]+)`", names)}
 
@@ -84,7 +84,7 @@ EVENTS, _, CODES = (FOLDER / "events.md").read_text().partition("## Codes that a
 
 
 def test_events_page_names_all_and_only_what_there_is() -> None:
-    """Every dotted name of the program is an event or a code on the page, and the page invents none."""
+    """The page lists every event and code of the program, and no others."""
     events, codes = rows(EVENTS), rows(CODES)
     assert names_in_the_program() - {*events, *codes} == set()
     assert {*events, *codes} - names_in_the_program() == set()
@@ -93,14 +93,14 @@ def test_events_page_names_all_and_only_what_there_is() -> None:
 
 
 def test_every_event_and_code_has_an_anchor_of_its_name() -> None:
-    """What a text names in brackets can be linked to, as the alerts' runbook_url does."""
+    """The names in brackets in messages have anchors, which the alerts' runbook_url uses too."""
     page = (FOLDER / "events.md").read_text()
     anchors = re.findall(r'<a id="([^"]+)"></a>', page)
     assert sorted(anchors) == sorted({*rows(EVENTS), *rows(CODES)})
 
 
 def test_answer_to_an_event_is_about_it() -> None:
-    """The part of docs/troubleshooting.md that an event leads to names the event."""
+    """The section of docs/troubleshooting.md that an event links to mentions the event."""
     page = (FOLDER.parent / "troubleshooting.md").read_text()
     parts = {}
     for part in re.split(r"^## ", page, flags=re.MULTILINE)[1:]:
@@ -112,7 +112,7 @@ def test_answer_to_an_event_is_about_it() -> None:
 
 
 def levels_in_the_program() -> Iterator[tuple[str, str]]:
-    """The level of every event that is logged with name and level in one call."""
+    """The level of every event whose name and level are in the same call."""
     for _, tree in trees():
         for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args):
             name = call.args[0].value if isinstance(call.args[0], ast.Constant) else None
@@ -127,7 +127,7 @@ def levels_in_the_program() -> Iterator[tuple[str, str]]:
 
 
 def test_events_page_has_the_levels_of_the_program() -> None:
-    """The levels on the page are right for filters by level."""
+    """The page states the level of each event, so that operators can filter by level."""
     events, found = rows(EVENTS), list(levels_in_the_program())
     assert len(found) > 40
     wrong = [(name, level) for name, level in found if level not in events[name].partition(" | ")[0].split(" or ")]
@@ -135,14 +135,14 @@ def test_events_page_has_the_levels_of_the_program() -> None:
 
 
 def test_page_lists_all_exit_statuses() -> None:
-    """Each number of the program is a row, and no other."""
+    """The page has a row for each exit status of the program, and no others."""
     page = (FOLDER / "exit-statuses.md").read_text()
     reported = [int(each) for each in re.findall(r"^\| ([0-9]+) \|", page, re.MULTILINE)]
     assert reported == [int(each) for each in ExitStatus]
 
 
 def test_page_lists_all_files_of_the_state_directory() -> None:
-    """Every named value that the program writes there is on the page."""
+    """The page lists every file and folder that the program creates there."""
     page = (FOLDER / "files.md").read_text()
     program = "".join(path.read_text() for path in PROGRAM.rglob("*.py"))
     found = set(re.findall(r'^(?:\w*FILE_NAME|LAST_ERROR) = "([^"]+)"', program, re.MULTILINE))
@@ -153,7 +153,7 @@ def test_page_lists_all_files_of_the_state_directory() -> None:
 
 @pytest.mark.parametrize("page", sorted(path.name for path in FOLDER.glob("*.md")))
 def test_links_lead_somewhere(page: str) -> None:
-    """Every relative link names a file that is there, and every anchor a heading of its page."""
+    """Every relative link points to an existing file, and every anchor to a heading of that page."""
     text = (FOLDER / page).read_text()
     headings = {f"#{each.strip().lower().replace(' ', '-')}" for each in re.findall(r"^## (.*)$", text, re.MULTILINE)}
     headings |= {f"#{each}" for each in re.findall(r'<a id="([^"]+)"></a>', text)}
@@ -169,7 +169,7 @@ ANCHORS = re.findall(r'<a id="([^"]+)"></a>', (PROGRAM.parent / "docs/troublesho
 
 
 def test_each_warning_and_error_links_to_its_answer() -> None:
-    """Every name in the logs is in docs/troubleshooting.md, and the reference links to it."""
+    """docs/troubleshooting.md lists every warning and error, and the reference links to it."""
     grave = [name for name, rest in rows(EVENTS).items() if re.match(r"warning|error", rest)]
     assert len(grave) > 40
     assert [name for name in grave if name not in ANCHORS] == []
@@ -177,7 +177,7 @@ def test_each_warning_and_error_links_to_its_answer() -> None:
 
 
 def test_each_alert_links_to_its_answer() -> None:
-    """Its annotation `runbook_url` names the anchor; no anchor of a removed alert or event is left."""
+    """The annotation `runbook_url` has the anchor of each alert; no anchor belongs to a removed alert or event."""
     text = (PROGRAM.parent / "config/prometheus/alerts.yaml").read_text()
     linked = re.findall(r"runbook_url: docs/troubleshooting\.md#(\S+)", text)
     assert linked == [name.lower() for name in ALERTS]

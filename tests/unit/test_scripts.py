@@ -1,4 +1,4 @@
-"""scripts/debian-packages, scripts/test and .ci/run, really run with fake commands."""
+"""Runs scripts/debian-packages, scripts/relying-parties, scripts/test and .ci/run with fake commands."""
 
 import pytest
 
@@ -35,7 +35,7 @@ FOR_TESTS = (
 
 
 def test_present_packages_are_left_alone(checkout: Checkout) -> None:
-    """With everything in place nothing is installed and nothing is said."""
+    """If all packages are installed, the script installs and prints nothing."""
     for name in ("git", *FOR_TESTS):
         checkout.fake(name, "exit 0")
     checkout.fake("id", "echo 0")
@@ -45,7 +45,7 @@ def test_present_packages_are_left_alone(checkout: Checkout) -> None:
 
 
 def test_root_gets_missing_packages_installed(checkout: Checkout) -> None:
-    """Root on Debian gets exactly the missing packages, after one update of the lists."""
+    """As root on Debian, the script installs exactly the missing packages, after one update of the package lists."""
     for name in ("git", "ceph-mon"):
         checkout.fake(name, "exit 0")
     checkout.fake("id", "echo 0")
@@ -61,7 +61,7 @@ def test_root_gets_missing_packages_installed(checkout: Checkout) -> None:
 
 @pytest.mark.parametrize(("user", "update"), [("1000", "0"), ("0", "100")], ids=["common user", "no package lists"])
 def test_missing_optional_package_is_reported(checkout: Checkout, user: str, update: str) -> None:
-    """An optional package that cannot be installed is named with the consequence, and the run continues."""
+    """If an optional package cannot be installed, the script reports it with the consequence and continues."""
     checkout.fake("git", "exit 0")
     checkout.fake("id", f"echo {user}")
     checkout.fake("apt-get", APT_GET)
@@ -73,7 +73,7 @@ def test_missing_optional_package_is_reported(checkout: Checkout, user: str, upd
 
 
 def test_missing_git_is_fatal(checkout: Checkout) -> None:
-    """Without git no setup is possible, and the message says that."""
+    """Without git the setup fails, and the message says why."""
     checkout.fake("id", "echo 1000")
     run = checkout.run("scripts/debian-packages", "run")
     assert run.returncode == 1
@@ -81,7 +81,7 @@ def test_missing_git_is_fatal(checkout: Checkout) -> None:
 
 
 def test_unknown_group_is_refused(checkout: Checkout) -> None:
-    """A misspelt group is an error, not an empty list of packages."""
+    """A misspelled group is an error, not an empty list of packages."""
     run = checkout.run("scripts/debian-packages", "tests")
     assert run.returncode == 2
     assert "no group is called tests" in run.stderr
@@ -98,7 +98,7 @@ exit "${NPM:-0}"
 
 @pytest.fixture
 def parties(checkout: Checkout) -> Checkout:
-    """A checkout in which the JavaScript package of the tests is to be installed."""
+    """A checkout in which the tests' JavaScript package is not installed yet."""
     folder = checkout.folder / "tests" / "relying_parties"
     folder.mkdir(parents=True)
     for name in ("package.json", "package-lock.json"):
@@ -108,7 +108,7 @@ def parties(checkout: Checkout) -> Checkout:
 
 
 def test_package_is_installed_once_and_again_when_its_lock_changes(parties: Checkout) -> None:
-    """The second call does nothing; a changed lock file is honoured."""
+    """The second call does nothing; after a change of the lock file the package is installed again."""
     assert [parties.run("scripts/relying-parties").returncode for _ in range(2)] == [0, 0]
     assert parties.calls() == ["ci"]
     lock = parties.folder / "tests" / "relying_parties" / "package-lock.json"
@@ -118,7 +118,7 @@ def test_package_is_installed_once_and_again_when_its_lock_changes(parties: Chec
 
 
 def test_failing_npm_is_reported_and_retried(parties: Checkout) -> None:
-    """Without the package the tests go on, and the next set-up tries anew."""
+    """The setup continues without the package, and the next setup tries again."""
     run = parties.run("scripts/relying-parties", NPM="1")
     assert (run.returncode, "npm could not install jose" in run.stderr) == (0, True)
     parties.run("scripts/relying-parties")
@@ -149,7 +149,7 @@ def test_missing_npm_is_no_failure(parties: Checkout) -> None:
 def test_tests_pass_only_with_both_gates(
     checkout: Checkout, outcome: dict[str, str], status: int, gates: list[str]
 ) -> None:
-    """A failed test, an empty run and a shut gate each fail the run; a good one ends with pytest's closing line."""
+    """A failed test, a run without tests, or a missed coverage gate fails; a good run ends with pytest's last line."""
     checkout.run("scripts/setup")
     checkout.calls()
     run = checkout.run("scripts/test", TMPDIR=str(checkout.calls_file.parent), **outcome)
@@ -170,7 +170,7 @@ def test_tests_pass_only_with_both_gates(
     ],
 )
 def test_ci_fails_with_the_failing_step(checkout: Checkout, failing: str, done: list[str]) -> None:
-    """Lint and the looks at packages run together, no test after a failure; the tests alone are told about radosgw."""
+    """Lint, audit and licences run in parallel. After a failure no test runs. Only the tests require radosgw."""
     checkout.fake("make", f'echo "$1 ${{OIDC_MIRROR_REQUIRE_RADOSGW:-}}" >>"$CALLS"; [ "$1" != {failing} ]')
     run = checkout.run(".ci/run")
     assert run.returncode == (failing != "none")

@@ -69,7 +69,7 @@ def test_changed_file_is_set_up_again(checkout: Checkout, name: str, done: list[
 
 
 def test_moved_checkout_is_set_up_again(checkout: Checkout) -> None:
-    """An environment that was made in another folder is made anew."""
+    """After the checkout is moved, the environment is created again."""
     checkout.run("scripts/setup")
     checkout.calls()
     moved = Checkout(checkout.folder.rename(checkout.folder.with_name("moved")), checkout.commands, checkout.calls_file)

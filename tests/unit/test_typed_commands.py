@@ -1,6 +1,6 @@
-"""Every `oidc-mirror …` of the documents is one that the program takes: its command, options and arguments exist.
+"""Every `oidc-mirror …` in the documents is valid: its command, options and arguments exist.
 
-The commands of console blocks are run elsewhere (tests/e2e); these are all others, in shell blocks and in sentences.
+Other tests run the commands of console blocks (tests/e2e). This file checks those in shell blocks and in sentences.
 """
 
 import re
@@ -18,7 +18,7 @@ PROGRAM = re.compile(r"(?:^|[\s(;|])oidc-mirror(?:-admin)?(?= |$)([^|>;&#)`]*)")
 
 
 def typed(text: str) -> list[str]:
-    """The words after the program's name, of each call in shell blocks."""
+    """The arguments of each `oidc-mirror` call in shell blocks."""
     blocks = re.findall(r"^ *```sh\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
     code = (line.partition(" # ")[0] for line in lines if not line.lstrip().startswith("kubectl -n oidc-mirror"))
@@ -26,21 +26,21 @@ def typed(text: str) -> list[str]:
 
 
 def mentioned(text: str) -> list[str]:
-    """The same of inline code."""
+    """The arguments of each `oidc-mirror` call in inline code."""
     found = re.findall(r"(?<!`)`(?:sudo )?oidc-mirror(?:-admin)? ([^`|>\n]+)[^`\n]*`", text)
     return [words for words in found if words != "COMMAND"]
 
 
 def parse(words: list[str]) -> None:
-    """Read the words as the program does, without running anything.
+    """Parse the arguments as the program does, without running anything.
 
     Raises:
-        click.UsageError: There is no such command, option or argument.
+        click.UsageError: a command, option or argument does not exist.
     """
     context = cli.make_context("oidc-mirror", list(words), obj={})
     command: click.Command = cli
     while isinstance(command, click.Group):
-        rest = [*context._protected_args, *context.args]  # what click's own `invoke` resolves
+        rest = [*context._protected_args, *context.args]  # click's own `invoke` resolves the same list
         name, found, rest = command.resolve_command(context, rest)
         assert found is not None
         command, context = found, found.make_context(name, rest, parent=context)
@@ -52,12 +52,12 @@ CALLS += [(page.name, words, False) for page in PAGES for words in mentioned(pag
 
 @pytest.mark.parametrize(("page", "words", "is_whole"), CALLS, ids=lambda value: str(value).strip()[:60])
 def test_command_of_a_document_is_taken(page: str, words: str, is_whole: bool) -> None:
-    """A sentence may leave out what a command needs, and stand `OLD` for a value."""
+    """A sentence may omit required arguments, and use a placeholder such as `OLD` for a value."""
     try:
         parse(shlex.split(words.replace("…", "")))
-    except click.exceptions.Exit:  # --help and --version have been printed
+    except click.exceptions.Exit:  # --help or --version
         return
-    except click.BadParameter as error:  # MissingParameter is one of them
+    except click.BadParameter as error:  # includes MissingParameter
         is_sketch = not is_whole or re.search(r"\b[A-Z]{3,}\b", words) is not None
         if not is_sketch:
             pytest.fail(f"{page}: oidc-mirror {words}: {error.message}")
@@ -66,7 +66,7 @@ def test_command_of_a_document_is_taken(page: str, words: str, is_whole: bool) -
 
 
 def test_commands_are_found() -> None:
-    """So the test above can fail."""
+    """The patterns find commands, so the test above can fail."""
     assert sum(is_whole for _, _, is_whole in CALLS) > 15
     assert len(CALLS) > 50
     with pytest.raises(click.UsageError):

@@ -9,7 +9,7 @@ ISSUER = IssuerUrl("https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/
 
 
 @pytest.mark.parametrize(
-    ("stranger", "part"),
+    ("other", "part"),
     [
         (ISSUER + "/", "only in the trailing slash"),
         (ISSUER.replace("cluster", "Cluster"), "only in upper and lower case"),
@@ -24,9 +24,9 @@ ISSUER = IssuerUrl("https://oidc-bucket.s3-ap-southeast-2.amazonaws.com/cluster/
         ("", "from character 1 on"),
     ],
 )
-def test_difference_is_named(stranger: str, part: str) -> None:
+def test_difference_is_named(other: str, part: str) -> None:
     """The simplest explanation that fits is given, as the end of a sentence."""
-    assert part in describe_difference(stranger, ISSUER)
+    assert part in describe_difference(other, ISSUER)
 
 
 def test_nearest_issuer_is_the_most_alike() -> None:

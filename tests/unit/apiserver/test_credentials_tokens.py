@@ -1,4 +1,4 @@
-"""Tokens are read anew each time, rejected when malformed, and never sent if a cloud would accept them."""
+"""Tokens are read again for each poll, rejected when malformed, and never sent if a cloud would accept them."""
 
 import json
 import os

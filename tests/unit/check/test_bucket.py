@@ -241,8 +241,8 @@ def test_without_conditional_writes_nothing_is_tried() -> None:
     assert aws.puts == []
 
 
-@pytest.mark.parametrize(("verdict", "told_code"), [("unproven", "rights.put_unknown"), ("simulated", "rights.put")])
-def test_right_to_write_what_is_absent_is_never_tried(verdict: PutVerdict, told_code: str) -> None:
+@pytest.mark.parametrize(("verdict", "code"), [("unproven", "rights.put_unknown"), ("simulated", "rights.put")])
+def test_right_to_write_what_is_absent_is_never_tried(verdict: PutVerdict, code: str) -> None:
     """Without a write the permission is unproven, unless IAM's simulator confirms it."""
     found = looked_at_rights(FakeWorld(), FakeAws(verdict=verdict))[-1]
-    assert found.code == told_code
+    assert found.code == code

@@ -53,9 +53,9 @@ def test_signing_key_that_every_user_can_read_is_a_warning(
     settings = Situation(tmp_path).settings()
     (tmp_path / "key").touch()
     (tmp_path / "key").chmod(mode)
-    for path, told_of_it in ((tmp_path / "key", expected), (tmp_path / "none", [])):
+    for path, wanted in ((tmp_path / "key", expected), (tmp_path / "none", [])):
         repository = replace(settings.repository, signing_key=path)
-        assert worst(configuration(replace(settings, repository=repository))) == told_of_it
+        assert worst(configuration(replace(settings, repository=repository))) == wanted
 
 
 def test_good_files_are_reported_with_their_expiry(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from support.signers import key_file, ledger_trust, public_line, signer, write_k
 from support.situations import BASE_URL, ISSUER, LEDGER
 
 A, B, C, D = RSA_KEYS[:4]
-MIRROR, OPERATOR, STRANGER = 0, 1, 2
+MIRROR, OPERATOR, UNLISTED = 0, 1, 2
 SIGNATURE = f"{LEDGER}.jws"
 NOWHERE = "https://127.0.0.1:1"
 
@@ -314,7 +314,7 @@ def test_decision_is_signed(office: Office, *, readable: bool, key: int | None, 
 
 @pytest.mark.parametrize(
     ("key", "reported"),
-    [(None, "--signing-key FILE"), (STRANGER, "does not list it"), ("nonsense", "is no OpenSSH private key")],
+    [(None, "--signing-key FILE"), (UNLISTED, "does not list it"), ("nonsense", "is no OpenSSH private key")],
     ids=["none-that-can-be-read", "one-that-nobody-lists", "no-key"],
 )
 def test_operator_who_cannot_sign_decides_nothing(office: Office, key: int | str | None, reported: str) -> None:
@@ -349,7 +349,7 @@ def test_ledger_that_does_not_count_is_not_decided_about(office: Office) -> None
 def test_untrusted_change_on_top_is_reported_and_overwritten(office: Office) -> None:
     """The record of an unauthorized pusher is ignored. The revocation is committed on top."""
     office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
-    office.seed(ledger(A, B, C), keys=ledger_trust(STRANGER, MIRROR))
+    office.seed(ledger(A, B, C), keys=ledger_trust(UNLISTED, MIRROR))
     signing(office)
     ended = revoke(office, "--", A.thumbprint)
     assert (ended.status, "ledger.unknown_signer" in ended.err) == (0, True), ended.err
@@ -382,7 +382,7 @@ def test_branch_is_signed_as_it_is_after_it_was_shown(office: Office) -> None:
 
 def test_branch_of_an_unknown_signer_is_signed_with_an_operators_key(office: Office) -> None:
     """After the mirrors' key was stolen or lost, the operator signs any history that he has reviewed."""
-    office.seed(ledger(A, B), keys=ledger_trust(STRANGER))
+    office.seed(ledger(A, B), keys=ledger_trust(UNLISTED))
     signing(office, readable=False)
     own = write_key(office.folder / "own", number=OPERATOR)
     ended = office.run("adopt", "--branch", "--no-pass", "--signing-key", str(own))

@@ -50,7 +50,7 @@ from support.situations import (
 )
 
 FORMER = IssuerUrl(f"{BASE_URL}/old")
-STRANGER = RSA_KEYS[3]
+UNKNOWN_KEY = RSA_KEYS[3]
 
 
 def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> OperatorSession:
@@ -582,7 +582,7 @@ def test_hostile_kid_cannot_steer_the_terminal(here: Situation) -> None:
     """The kid comes from outside and is escaped in the operator's prompt."""
     here.run(BOTH, BOTH)
     desk = desk_of(here)
-    evil = KeyRecord(replace(STRANGER, kid=Kid("k\x1b[2J\u202e")), Status.HELD, 1, here.now, held_because="policy")
+    evil = KeyRecord(replace(UNKNOWN_KEY, kid=Kid("k\x1b[2J\u202e")), Status.HELD, 1, here.now, held_because="policy")
     known = replace(desk.history.issuers[ISSUER], ledger=Ledger(ISSUER, (evil,)))
     lines = describe_keys(replace(desk, history=replace(desk.history, issuers={ISSUER: known})), lambda _: True)
     assert all(line.isprintable() for line in lines)

@@ -32,7 +32,7 @@ def running(*_):
     save_last_pass(state, LastPass(now, ExitStatus.HELD, whole_since=now))
 def ending(*_):
     sys.exit(0)
-handler = {{"running": running, "ending": ending, "deaf": lambda *_: None}}.get(sys.argv[2])
+handler = {{"running": running, "ending": ending, "ignoring": lambda *_: None}}.get(sys.argv[2])
 if handler:
     signal.signal(signal.SIGUSR1, handler)
 lock = (state / "lock").open("w")
@@ -95,13 +95,13 @@ def test_daemon_that_ends_instead_is_reported(tmp_path: Path) -> None:
 
 def test_daemon_that_makes_no_pass_is_left(tmp_path: Path) -> None:
     """After the timeout the command gives up. The daemon may be stuck."""
-    with holder(tmp_path, "deaf") as pid, pytest.raises(MirrorError, match=r"ended no pass within 0\.2 s"):
+    with holder(tmp_path, "ignoring") as pid, pytest.raises(MirrorError, match=r"ended no pass within 0\.2 s"):
         make_pass(tmp_path, pid, max_seconds=0.2)
 
 
 def test_process_that_is_gone_is_reported(tmp_path: Path) -> None:
     """The pid belongs to no process."""
-    with holder(tmp_path, "deaf") as pid:
+    with holder(tmp_path, "ignoring") as pid:
         pass
     with pytest.raises(MirrorError, match="ended before"):
         make_pass(tmp_path, pid)

@@ -1,4 +1,4 @@
-"""Fixtures of the tests with real git: a repository of ours, and an empty remote."""
+"""Fixtures for tests with real git: a local repository and an empty remote."""
 
 from support.gits import remote, repo
 

@@ -1,4 +1,4 @@
-"""Questions about the past that many threads ask at once: one git for each, one completion of a shallow history."""
+"""Queries of the commit history from many threads: git answers each once, and a shallow history is completed once."""
 
 import threading
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ A, B = "ledger/a/keys.json", "public/a/jwks"
 
 @pytest.fixture
 def noted(tmp_path: Path) -> Iterator[tuple[GitRepository, Path]]:
-    """A repository with two commits, and the file in which each start of git is noted from then on."""
+    """A repository with two commits, and the file that records each start of git from now on."""
     extra, notes = counting_git(tmp_path)
     with open_repository(tmp_path, extra_environ=extra) as repository:
         commit(repository, {A: b"one", B: b"public"}, minutes=1)
@@ -32,7 +32,7 @@ def logs(notes: Path) -> int:
 
 
 def test_second_question_starts_no_git(noted: tuple[GitRepository, Path]) -> None:
-    """A question about one head is not sent to git twice, even when its answer was no."""
+    """A query about one head starts git once, even if the answer was no."""
     repository, notes = noted
     for _ in range(3):
         assert repository.last_changed_at(A) == WHEN + timedelta(minutes=2)
@@ -43,7 +43,7 @@ def test_second_question_starts_no_git(noted: tuple[GitRepository, Path]) -> Non
 
 
 def test_new_head_is_read_again(noted: tuple[GitRepository, Path], tmp_path: Path) -> None:
-    """When we or another writer move the branch, the answers are those of the new head."""
+    """After any writer moves the branch, the answers are those of the new head."""
     repository, _ = noted
     assert repository.last_changed_at(A) == WHEN + timedelta(minutes=2)
     assert not repository.contains_blob(b"three")
@@ -57,7 +57,7 @@ def test_new_head_is_read_again(noted: tuple[GitRepository, Path], tmp_path: Pat
 
 
 def test_many_threads_ask_each_question_once(noted: tuple[GitRepository, Path]) -> None:
-    """Threads that ask the same and different things at once all get the right answer, and git is started once each."""
+    """Concurrent queries, equal or different, get the right answers, and git starts once for each."""
     repository, notes = noted
     head = head_of(repository)
     questions = (
@@ -76,7 +76,7 @@ def test_many_threads_ask_each_question_once(noted: tuple[GitRepository, Path]) 
 
 
 def test_date_that_no_calendar_holds_is_long_ago(noted: tuple[GitRepository, Path], tmp_path: Path) -> None:
-    """A commit dated in a far millennium does not stop a pass: it counts as made in 1970."""
+    """A commit with a date out of range does not stop a pass: it counts as made in 1970."""
     repository, _ = noted
     path = tmp_path / "snapshots.git"
     head = head_of(repository)
@@ -108,7 +108,7 @@ def shallow(tmp_path: Path, remote: Path, extra: dict[str, str]) -> GitRepositor
 
 
 def test_many_threads_complete_a_shallow_history_once(tmp_path: Path, remote: Path) -> None:
-    """Threads that ask beyond the shallow boundary all get the answer of the whole history, from one fetch."""
+    """Concurrent queries beyond the shallow boundary get the answers of the whole history, from one fetch."""
     first = git(remote, "rev-list", "--max-parents=0", "main")
     extra, notes = counting_git(tmp_path)
     with shallow(tmp_path, remote, extra) as pod:
@@ -127,7 +127,7 @@ def test_many_threads_complete_a_shallow_history_once(tmp_path: Path, remote: Pa
 
 
 def test_answer_of_a_shallow_history_lasts_until_the_next_fetch(tmp_path: Path, remote: Path) -> None:
-    """A question that a shallow history could not answer is retried only after the remote has answered."""
+    """A query that a shallow history could not answer is repeated only after a fetch."""
     extra, notes = counting_git(tmp_path)
     with shallow(tmp_path, remote, extra) as pod:
         remote.rename(tmp_path / "away.git")
@@ -144,7 +144,7 @@ def test_answer_of_a_shallow_history_lasts_until_the_next_fetch(tmp_path: Path, 
 
 
 def test_shallow_remote_is_asked_for_the_rest_once(tmp_path: Path, remote: Path) -> None:
-    """A shallow remote sends what it has; further questions do not fetch from it again."""
+    """A shallow remote has only part of the history, so later queries do not fetch from it again."""
     copy = tmp_path / "copy.git"
     git(tmp_path, "clone", "--quiet", "--bare", "--depth=2", f"file://{remote}", str(copy))
     extra, notes = counting_git(tmp_path)
@@ -157,7 +157,7 @@ def test_shallow_remote_is_asked_for_the_rest_once(tmp_path: Path, remote: Path)
 
 
 def test_answer_is_searched_once_a_state() -> None:
-    """A cached answer is not searched again. Another state drops it, even if the first state returns."""
+    """A cached result is reused for the same state. Another state drops it, even if the first one returns."""
     known: Memo[bool] = Memo()
     searched: list[str] = []
 
@@ -170,7 +170,7 @@ def test_answer_is_searched_once_a_state() -> None:
 
 
 def test_none_is_an_answer() -> None:
-    """An answer that is None is kept like any other."""
+    """The result None is cached too."""
     known: Memo[int | None] = Memo()
     searched: list[str] = []
 
@@ -184,7 +184,7 @@ def test_none_is_an_answer() -> None:
 
 
 def test_failed_search_is_not_cached() -> None:
-    """The caller gets the exception of its search, and the next caller searches again."""
+    """The caller gets the exception, and the next caller searches again."""
     known: Memo[int] = Memo()
     with pytest.raises(ZeroDivisionError):
         known.get("s", "a", lambda: 1 // 0)
@@ -192,7 +192,7 @@ def test_failed_search_is_not_cached() -> None:
 
 
 def test_same_question_of_two_threads_is_searched_once() -> None:
-    """A second caller with the same question waits for the first search; another question is searched meanwhile."""
+    """A second caller with the same query waits for the first search; other queries run at the same time."""
     known: Memo[int] = Memo()
     searching, go_on = threading.Event(), threading.Event()
     searches: list[str] = []
@@ -218,7 +218,7 @@ def test_same_question_of_two_threads_is_searched_once() -> None:
 
 
 def test_memory_is_bounded() -> None:
-    """A writer that causes a new question each time cannot fill the memory: entries over the limit are evicted."""
+    """The cache is limited: a writer that causes new queries cannot fill the memory."""
     known: Memo[int] = Memo()
     searched: list[str] = []
 

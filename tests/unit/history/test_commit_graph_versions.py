@@ -1,4 +1,4 @@
-"""The versions of a file, from real git: merges, shallow clones, texts of strangers."""
+"""The versions of a file in real git: merges, shallow clones, untrusted texts."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ def subjects(
 
 
 def test_versions_come_oldest_first_without_untrusted_ones(tmp_path: Path) -> None:
-    """Only commits that changed the file are returned, in their order, each with its parent, date and author."""
+    """Only commits that changed the file are returned, oldest first, each with its parent, date and author."""
     with open_repository(tmp_path) as repository:
         assert repository.versions(A) == ()
         first = commit(repository, {A: b"1"}, message="one\n\nbody")
@@ -43,7 +43,7 @@ def test_versions_come_oldest_first_without_untrusted_ones(tmp_path: Path) -> No
 
 
 def test_merged_branch_is_shown_without_its_needless_merge(tmp_path: Path) -> None:
-    """What another mirror wrote is a version; a merge that decided something is one, one that only joins is not."""
+    """Another mirror's change is a version. A merge is one only if it changes the file."""
     with open_repository(tmp_path) as repository:
         base = commit(repository, {A: b"1"}, message="base")
         ours = commit(repository, {A: b"2"}, message="ours")
@@ -60,7 +60,7 @@ def test_merged_branch_is_shown_without_its_needless_merge(tmp_path: Path) -> No
 
 
 def test_shallow_history_is_completed(tmp_path: Path) -> None:
-    """A clone of the newest commit fetches the rest for the history of a file, but not for its last version."""
+    """In a shallow clone, the history of a file fetches the older commits; its last version does not need them."""
     remote = bare(tmp_path / "remote.git")
     with open_repository(tmp_path, name="first.git", remote=remote) as repository:
         for number in range(3):
@@ -77,7 +77,7 @@ def test_shallow_history_is_completed(tmp_path: Path) -> None:
 
 
 def test_shallow_history_without_its_remote_shows_what_it_has(tmp_path: Path) -> None:
-    """When the rest cannot be fetched, the known part is the answer."""
+    """If the older commits cannot be fetched, the known versions are returned."""
     remote = bare(tmp_path / "remote.git")
     with open_repository(tmp_path, name="first.git", remote=remote) as repository:
         for number in range(3):
@@ -90,7 +90,7 @@ def test_shallow_history_without_its_remote_shows_what_it_has(tmp_path: Path) ->
 
 
 def test_untrusted_texts_are_cut_and_stay_one_version(tmp_path: Path) -> None:
-    """A long subject and author with colours and line breaks give one version with shortened texts."""
+    """A long subject or author with escapes and line breaks gives one version with shortened texts."""
     with open_repository(tmp_path, author_name="A" * 500) as repository:
         commit(repository, {A: b"1"}, message="\x1b[31mred\r" + "s" * 5000)
         (version,) = repository.versions(A)
@@ -100,7 +100,7 @@ def test_untrusted_texts_are_cut_and_stay_one_version(tmp_path: Path) -> None:
 
 
 def test_peoples_configuration_changes_nothing(tmp_path: Path) -> None:
-    """Settings such as log.follow, mailmaps and formats do not reach the answer."""
+    """The user's git settings, such as log.follow, mailmaps and formats, do not change the result."""
     with open_repository(tmp_path) as repository:
         commit(repository, {A: b"1"}, message="one")
         plain = repository.versions(A)
@@ -124,5 +124,5 @@ def test_peoples_configuration_changes_nothing(tmp_path: Path) -> None:
     ids=["empty", "plain", "far_future", "far_past", "other_line", "no_utf8"],
 )
 def test_strange_lines_are_read_or_left_out(out: bytes, years: list[int]) -> None:
-    """Dates that no calendar holds count as 1970, and a line that is no version says nothing."""
+    """A date out of range counts as 1970, and a line that is not a version is ignored."""
     assert [version.when.year for version in read_versions(out)] == years

@@ -1,4 +1,4 @@
-"""One commit with the decisions of a pass: reused signatures, merged branches, equal commits."""
+"""Commits the decisions of a pass: reused signatures, merged branches, equal commits."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,7 +34,7 @@ OWN, THEIRS = 0, 1
 
 @dataclass
 class Mirror:
-    """One of several mirrors that share a remote; it records its decisions as a pass does."""
+    """One of several mirrors with one remote; it commits its decisions as a pass does."""
 
     history: FakeHistory
     keys: LedgerTrust | None = None
@@ -74,7 +74,7 @@ class Mirror:
         return self.history.files()[path]
 
     def signer_of(self, keys: LedgerTrust, issuer: IssuerUrl = ISSUER) -> tuple[str, str]:
-        """The kid and the role of the signature on the branch, which must be good."""
+        """The kid and the role in the signature on the branch, which must be valid."""
         paths = repository_paths(issuer)
         verdict = keys.verify(self.file(paths.ledger), self.file(paths.signature), issuer)
         assert isinstance(verdict, SignatureHeader)
@@ -86,7 +86,7 @@ def alone(keys: LedgerTrust | None = None) -> Mirror:
 
 
 def pair(kind: str = "ed25519", *, signs: bool = True) -> tuple[Mirror, Mirror]:
-    """Two mirrors with one remote; each lists the other's key."""
+    """Two mirrors with one remote; each lists the other's key as a signer."""
     first = FakeHistory(remote=FakeRemote())
     second = replace(first, fetched_shallow=[])
     return (
@@ -100,7 +100,7 @@ def pair(kind: str = "ed25519", *, signs: bool = True) -> tuple[Mirror, Mirror]:
 
 @pytest.mark.parametrize("kind", ["ed25519", "P-256"])
 def test_ledger_is_signed_and_then_left_alone(kind: str) -> None:
-    """The same decision once more makes no commit, whether or not the algorithm gives the same signature twice."""
+    """The same decision again makes no commit, even if the algorithm would give another signature."""
     mirror = alone(ledger_trust(OWN, kind=kind))
     first = mirror.commit(ledger(A))
     assert (first.made, first.errors) == (True, {})
@@ -111,7 +111,7 @@ def test_ledger_is_signed_and_then_left_alone(kind: str) -> None:
 
 
 def test_trusted_ledger_has_no_signature() -> None:
-    """And nothing of a signature is remembered."""
+    """In trusted mode no signature is committed or remembered."""
     mirror = alone()
     done = mirror.commit(ledger(A))
     assert PATHS.signature not in mirror.history.files()
@@ -119,7 +119,7 @@ def test_trusted_ledger_has_no_signature() -> None:
 
 
 def test_what_was_decided_is_remembered_by_its_blobs() -> None:
-    """File, signature, and the mirror's key that made it."""
+    """The blob ids of ledger and signature, and the signer's kid, are remembered."""
     mirror = alone(ledger_trust(OWN))
     done = mirror.commit(ledger(A))
     blobs = [blob_id(mirror.file(path), 40) for path in (PATHS.ledger, PATHS.signature)]
@@ -127,7 +127,7 @@ def test_what_was_decided_is_remembered_by_its_blobs() -> None:
 
 
 def test_another_mirrors_signature_is_taken_again() -> None:
-    """Where merging gives its bytes, they stand with its signature: no commit of ours."""
+    """If the merged ledger equals another mirror's, its signature is kept and no commit is made."""
     first, second = pair("P-256")
     first.commit(ledger(A, B))
     head = first.history.head
@@ -138,7 +138,7 @@ def test_another_mirrors_signature_is_taken_again() -> None:
 
 
 def test_of_two_signatures_the_smallest_blob_is_taken() -> None:
-    """Both mirrors made the same ledger: whoever merges takes the same one, so that they end with one tree."""
+    """Two mirrors signed the same ledger: every merge keeps the same signature, so that both have the same tree."""
     first, second = pair("P-256")
     one, two = first.fetched(), second.fetched()
     first.commit(ledger(A), state=one)
@@ -156,7 +156,7 @@ def test_of_two_signatures_the_smallest_blob_is_taken() -> None:
 
 @pytest.mark.parametrize("kind", ["ed25519", "P-256"])
 def test_next_pass_replaces_an_operators_signature(kind: str) -> None:
-    """The ledger's bytes stay: only the signature changes, once. The operator's command itself makes no second one."""
+    """The next pass changes only the signature, once; the operator's command itself makes no second commit."""
     first, operator = pair(kind)
     operator.keys = ledger_trust(THEIRS, OWN, kind=kind, role="operator")
     first.commit(ledger(A))
@@ -172,7 +172,7 @@ def test_next_pass_replaces_an_operators_signature(kind: str) -> None:
 
 
 def test_decision_of_a_removed_signer_is_signed_again() -> None:
-    """The signing key was changed on a machine that keeps its disk: its own head counts, and gets the new signature."""
+    """After a change of the signing key, this mirror's own decisions still count and are signed with the new key."""
     mirror = alone(ledger_trust(OWN))
     mirror.commit(ledger(A))
     mirror.keys = ledger_trust(THEIRS)
@@ -181,7 +181,7 @@ def test_decision_of_a_removed_signer_is_signed_again() -> None:
 
 
 def test_first_signing_signs_what_was_trusted() -> None:
-    """The bytes of the ledger stay; the signature is added."""
+    """The ledger's bytes stay; only the signature is added."""
     mirror = alone()
     mirror.commit(ledger(A))
     body = mirror.file()
@@ -193,7 +193,7 @@ def test_first_signing_signs_what_was_trusted() -> None:
 
 
 def test_first_signing_signs_every_issuer_of_the_configuration() -> None:
-    """The ledger of an issuer outside this pass is signed too: afterwards no unsigned ledger is trusted any more."""
+    """Issuers outside this pass are signed too, because afterwards no unsigned ledger is trusted."""
     mirror = alone()
     mirror.configured = (ISSUER, OTHER)
     mirror.commit(ledger(A), ledger(B, issuer=OTHER))
@@ -209,11 +209,11 @@ def test_first_signing_signs_every_issuer_of_the_configuration() -> None:
     assert mirror.signer_of(ledger_trust(OWN), ISSUER) == mirror.signer_of(ledger_trust(OWN), OTHER)
 
 
-# -------------------------------------------------------------------------------------- what does not go wrong
+# ------------------------------------------------------------------------------------------------- other rules
 
 
 def test_ledger_without_records_is_no_file() -> None:
-    """Nothing is known of it: nothing is committed."""
+    """A ledger without records is not committed."""
     mirror = alone()
     done = mirror.commit(ledger())
     assert (done.commit, done.made, done.pushed, done.decided) == (None, False, False, {})
@@ -233,7 +233,7 @@ def test_invalid_ledger_stops_no_other_issuer() -> None:
 
 
 def test_only_issuers_that_change_are_pending() -> None:
-    """By their names."""
+    """Pending issuers are listed by name."""
     mirror = alone(ledger_trust(OWN))
     mirror.configured = (ISSUER, OTHER)
     mirror.commit(ledger(A), ledger(B, issuer=OTHER))
@@ -245,7 +245,7 @@ def test_only_issuers_that_change_are_pending() -> None:
 
 
 def test_branches_that_differ_become_one() -> None:
-    """A rejected push is followed by a fetch and a commit with both parents; neither side loses a change."""
+    """After a rejected push, the mirror fetches and commits with both parents; no side loses a change."""
     first, second = pair()
     state = second.fetched()
     first.commit(ledger(A))
@@ -258,7 +258,7 @@ def test_branches_that_differ_become_one() -> None:
 
 
 def test_merged_tree_of_the_remotes_head_is_taken_without_a_commit() -> None:
-    """The remote's head says all that we say, and does not contain our commit: ours is left behind."""
+    """The remote's head has all our changes but not our commit: our commit is dropped from the branch."""
     first, second = pair(signs=False)
     one, two = first.fetched(), second.fetched()
     second.commit(ledger(A), state=two, push=False)
@@ -271,7 +271,7 @@ def test_merged_tree_of_the_remotes_head_is_taken_without_a_commit() -> None:
 
 
 def test_issuers_that_a_pass_leaves_alone_are_merged_where_branches_meet() -> None:
-    """`--only` and shards: what our unpushed commit says of other issuers survives the remote's tree."""
+    """With `--only` and shards, unpushed changes of other issuers are merged into the remote's tree too."""
     first, second = pair()
     second.configured = (ISSUER, OTHER)
     second.commit(ledger(A), ledger(A, issuer=OTHER))
@@ -289,7 +289,7 @@ def test_issuers_that_a_pass_leaves_alone_are_merged_where_branches_meet() -> No
 
 
 def test_issuers_left_alone_without_a_ledger_are_nothing_to_merge() -> None:
-    """Neither branch knows them."""
+    """An issuer outside the pass that is on neither branch gets no file."""
     first, second = pair()
     state = second.fetched()
     first.commit(ledger(A))
@@ -299,7 +299,7 @@ def test_issuers_left_alone_without_a_ledger_are_nothing_to_merge() -> None:
 
 
 def test_skipped_issuer_with_an_invalid_ledger_stops_no_merge() -> None:
-    """The pass that has this issuer reports it."""
+    """The invalid ledger is reported by a pass that includes its issuer."""
     first, second = pair()
     state = second.fetched()
     first.commit(ledger(A))
@@ -333,7 +333,7 @@ def test_issuers_of_others_are_carried_byte_for_byte() -> None:
 
 @dataclass
 class Racing(FakeHistory):
-    """Others move the remote before each push, as long as `races` says."""
+    """Another writer moves the remote before each push, `races` times."""
 
     races: int = 0
     move: Callable[[], None] = lambda: None
@@ -347,7 +347,7 @@ class Racing(FakeHistory):
 
 @pytest.mark.parametrize(("races", "pushed"), [(1, True), (4, True), (5, False)])
 def test_lost_races_are_run_again(races: int, pushed: bool) -> None:
-    """After five attempts the error is reported, and the next pass pushes."""
+    """A lost race is retried. After five attempts the error is reported, and the next pass pushes."""
     remote = FakeRemote()
     plain = FakeHistory(remote=remote)
     other = Mirror(plain)
@@ -368,7 +368,7 @@ def _push_one(other: Mirror, key: Key) -> None:
 
 @pytest.mark.parametrize("down", [True, False], ids=["unreachable", "refused-by-a-hook"])
 def test_remote_that_does_not_take_it_is_an_error_of_the_result(down: bool) -> None:
-    """The commit is made, and nothing is tried again at once."""
+    """The commit is made and the error is in the result; the push is not retried at once."""
     mirror = Mirror(FakeHistory(remote=FakeRemote(down=down, refuses_pushes=True)))
     done = mirror.commit(ledger(A))
     assert (done.made, done.pushed, done.commit) == (True, False, mirror.history.head)
@@ -377,7 +377,7 @@ def test_remote_that_does_not_take_it_is_an_error_of_the_result(down: bool) -> N
 
 
 def test_failed_fetch_after_a_refused_push_is_reported() -> None:
-    """The remote went away in between."""
+    """The remote becomes unreachable between the rejected push and the fetch."""
 
     class Leaving(FakeHistory):
         def fetch(self, *, shallow: bool) -> str:
@@ -392,7 +392,7 @@ def test_failed_fetch_after_a_refused_push_is_reported() -> None:
 
 
 def test_local_branch_that_moves_is_read_again() -> None:
-    """An operator's command commits at the same time: both commits are on the branch."""
+    """An operator's command commits meanwhile: the branch is read again and has both commits."""
     mirror = alone()
     state = mirror.fetched()
     beside = Mirror(mirror.history)
@@ -407,7 +407,7 @@ def test_local_branch_that_moves_is_read_again() -> None:
 
 
 def test_local_branch_that_moves_each_time_is_an_error() -> None:
-    """Nothing is lost, and the next pass tries again."""
+    """If the branch moves each time, an error is raised; the next pass tries again."""
 
     class Moving(FakeHistory):
         def _move(self, new: CommitId, expect: CommitId | None) -> None:
@@ -418,14 +418,14 @@ def test_local_branch_that_moves_each_time_is_an_error() -> None:
 
 
 def test_equal_commits_of_two_mirrors_are_one() -> None:
-    """Both made the same commit in the same second, and the other one pushed it: it is pushed, and nothing is made."""
+    """Another mirror made and pushed the same commit in the same second: this counts as pushed."""
     first, second = pair(signs=False)
     state = second.fetched()
     first.commit(ledger(A))
     assert second.history.remote is not None
 
     class Same(FakeHistory):
-        """git gives equal commits equal ids; the fake counts them."""
+        """In git, equal commits have equal ids; the fake numbers them instead."""
 
         def commit(self, **given: object) -> CommitId:
             assert first.history.head is not None
@@ -438,7 +438,7 @@ def test_equal_commits_of_two_mirrors_are_one() -> None:
 
 
 def test_nothing_is_pushed_where_the_remote_was_not_fetched() -> None:
-    """The commit is made; whether the remote has it is not known."""
+    """Without a fetch, the commit is made but not pushed."""
     mirror = Mirror(FakeHistory(remote=FakeRemote()))
     done = mirror.commit(ledger(A), push=False)
     assert (done.made, done.pushed, done.push_error, mirror.history.pushes) == (True, False, None, 0)

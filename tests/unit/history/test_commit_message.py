@@ -1,4 +1,4 @@
-"""Subject, body and trailers of commits: the text for people, and the parsed trailers."""
+"""Commit messages: subject and body for people, and trailers for programs."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ def changes(*events: tuple[str, RsaKey], name: str = "syd-prod", sentences: tupl
 
 
 def read_trailer(line: str) -> tuple[str, str | tuple[str, str]]:
-    """A trailer as the docstring of `commit_message` says how it is written."""
+    """Parse a trailer in the format that the docstring of `commit_message` describes."""
     name, _, value = line.partition(": ")
     if name == "Issuer":
         return name, value
@@ -68,25 +68,25 @@ def parsed_by_git(message: str) -> list[str]:
     ],
 )
 def test_changes_give_the_subject(issuers: tuple[IssuerChanges, ...], subject: str) -> None:
-    """The first line says who and what, with the number of each kind of change."""
+    """The first line has the issuer and the number of each kind of change."""
     assert compose(issuers).partition("\n")[0] == subject
 
 
 def test_event_and_sentence_are_in_the_body() -> None:
-    """Each event is one line with the whole kid and the reason, on lines that git takes for no trailer."""
+    """Each event is one line with the complete kid and the reason; git takes none of them for a trailer."""
     event = IssuerChanges(IssuerName("syd"), URL, (("published", key("k1"), "First seen."),), ("Two\nlines: here",))
     assert compose((event,)).split("\n\n")[1] == ("- syd: publish key k1 (RS256): First seen.\n- syd: Two lines: here")
 
 
 def test_unknown_algorithm_is_a_hyphen() -> None:
-    """A dropped key may have no material, only its name."""
+    """A dropped key without a known algorithm has a hyphen instead."""
     name = KeyName(Kid("k"), "", Thumbprint("t" * 43))
     message = compose((IssuerChanges(IssuerName("syd-prod"), IssuerUrl("https://a"), (("revoked", name, ""),)),))
     assert message.startswith("syd-prod: revoke key k (-)\n")
 
 
 def test_unknown_status_is_refused() -> None:
-    """A status that is none of ours never reaches a trailer."""
+    """An unknown status is never written into a trailer."""
     with pytest.raises(ValueError, match="lost"):
         compose((changes(("lost", key())),))
 
@@ -103,7 +103,7 @@ statuses = st.sampled_from(sorted(Status))
     st.lists(st.tuples(st.lists(st.tuples(statuses, kids), max_size=4), st.lists(st.text(), max_size=2)), max_size=3)
 )
 def test_any_kid_is_read_back(issuers: list[tuple[list[tuple[Status, str]], list[str]]]) -> None:
-    """The trailers name exactly the written keys, for any kids and any sentences in the message."""
+    """The trailers name exactly the written keys, for any kid and any sentence in the message."""
     given_changes = tuple(
         changes(*((str(status), key(kid)) for status, kid in events), sentences=tuple(sentences))
         for events, sentences in issuers

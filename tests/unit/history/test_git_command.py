@@ -1,4 +1,4 @@
-"""How git is run: leftover locks, time limits, interrupts, and what its processes leave behind."""
+"""How git is run: stale locks, time limits, interrupts, and orphaned processes."""
 
 import os
 import random
@@ -45,7 +45,7 @@ with open_repository(Path(sys.argv[1]), extra_environ={"PATH": os.environ["PATH"
 
 
 def commit_again(repository: GitRepository, changes: dict[str, bytes]) -> None:
-    """Commit as a pass does: the git of a killed mirror may still move the branch, then it is read again."""
+    """Commit as a pass does: if the git of a killed mirror moves the branch meanwhile, read it again."""
     for _ in range(5):
         try:
             commit(repository, changes)
@@ -76,13 +76,13 @@ def start_committer(tmp_path: Path, path: str = os.environ["PATH"]) -> subproces
 
 
 def test_nothing_left_costs_nothing(tmp_path: Path) -> None:
-    """A repository without leftovers is not touched."""
+    """A repository without stale locks is not changed."""
     assert remove_stale_locks(bare(tmp_path / "r.git")) == ()
     assert remove_stale_locks(tmp_path / "absent.git") == ()
 
 
 def test_old_locks_of_dead_processes_are_removed(tmp_path: Path) -> None:
-    """Lock files of all kinds that no running process can hold are removed at once, and no other files."""
+    """Old lock files of any kind are removed at once if no git process runs; other files stay."""
     repository = bare(tmp_path / "r.git")
     leave(repository, *LOCKS, "fast_import_crash_4242", "keep.me", age_seconds=60)
     begun = time.monotonic()
@@ -94,7 +94,7 @@ def test_old_locks_of_dead_processes_are_removed(tmp_path: Path) -> None:
 
 
 def test_young_lock_is_watched_first(tmp_path: Path) -> None:
-    """A young lock file is removed only if it does not change for a while; one that changes stays."""
+    """A recent lock file is removed only if it does not change for a while."""
     repository = bare(tmp_path / "r.git")
     leave(repository, LOCKS[0], age_seconds=0)
     begun = time.monotonic()
@@ -114,7 +114,7 @@ def test_lock_that_moves_is_alive(tmp_path: Path) -> None:
 
 
 def test_lock_of_a_running_git_of_ours_stays(tmp_path: Path) -> None:
-    """While a git of any mirror or operator command is alive only files older than every timeout are removed."""
+    """While git runs for any mirror or command, only lock files older than every timeout are removed."""
     repository = bare(tmp_path / "r.git")
     leave(repository, LOCKS[0], age_seconds=60)
     leave(repository, LOCKS[1], age_seconds=ABANDONED_SECONDS + 60)
@@ -124,7 +124,7 @@ def test_lock_of_a_running_git_of_ours_stays(tmp_path: Path) -> None:
 
 
 def test_orphaned_git_counts_as_alive(tmp_path: Path) -> None:
-    """The git of a mirror that was killed with -9 runs on: its lock file stays until that git ends too."""
+    """After kill -9 of a mirror its git continues: the lock file stays until that git ends."""
     open_repository(tmp_path).close()
     (tmp_path / "bin").mkdir()
     note = tmp_path / "pid"
@@ -152,7 +152,7 @@ def _pid(note: Path) -> int:
 
 
 def test_unremovable_lock_is_reported(tmp_path: Path) -> None:
-    """A leftover that cannot be removed is an error with its remedy, not a silent failure of every later commit."""
+    """A lock file that cannot be removed is an error with a remedy; else every later commit would fail."""
     open_repository(tmp_path).close()
     (tmp_path / "snapshots.git" / LOCKS[0]).mkdir()
     with pytest.raises(HistoryError, match="could not be removed"):
@@ -170,7 +170,7 @@ def test_repository_that_is_read_only_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_kill_between_objects_and_branch_leaves_nothing_stale(tmp_path: Path) -> None:
-    """Killed after the objects and before the branch, the next pass finds the old branch and commits at once."""
+    """After a kill between writing objects and moving the branch, the next pass commits on the old branch at once."""
     with open_repository(tmp_path) as repository:
         first = commit(repository, {"public/a": b"1"}, message="first")
     (tmp_path / "bin").mkdir()
@@ -190,7 +190,7 @@ def test_kill_between_objects_and_branch_leaves_nothing_stale(tmp_path: Path) ->
 
 
 def test_git_killed_inside_the_reference_update_is_cleaned_up(tmp_path: Path) -> None:
-    """When mirror and git die together with the branch's lock file on disk, the next pass removes it and commits."""
+    """Mirror and git are killed while the branch's lock file exists: the next pass removes it and commits."""
     with open_repository(tmp_path) as repository:
         commit(repository, {"public/a": b"1"})
     lock = tmp_path / "snapshots.git" / "refs" / "heads" / "main.lock"
@@ -209,7 +209,7 @@ def test_git_killed_inside_the_reference_update_is_cleaned_up(tmp_path: Path) ->
 
 def test_kill_at_any_instant_is_survived(tmp_path: Path) -> None:
     """After kills at random times the repository is intact, has every reported commit, and accepts more commits."""
-    chance = random.Random(4)  # noqa: S311 - instants, not secrets
+    chance = random.Random(4)  # noqa: S311 - times, not secrets
     for _ in range(6):
         committer = start_committer(tmp_path)
         assert committer.stdout is not None
@@ -250,7 +250,7 @@ def test_variable_is_not_handed_on(name: str) -> None:
     ],
 )  # fmt: skip
 def test_variable_is_handed_on(name: str) -> None:
-    """What a user needs to reach the remote, to log in and to sign is kept."""
+    """Git inherits the variables for reaching the remote, logging in and signing."""
     assert git_environment({name: "x"})[name] == "x"
 
 
@@ -274,12 +274,12 @@ def test_git_never_prompts() -> None:
     ],
 )
 def test_words_of_git_are_presentable(said: str, shown: str) -> None:
-    """What git says is shown on one line without credentials and without control characters."""
+    """Output of git is shown on one line without credentials and control characters."""
     assert presentable(said) == shown
 
 
 def test_long_words_are_shortened() -> None:
-    """Of a long text the end is shown, which holds git's own verdict."""
+    """Long output is cut at the beginning, because git's error is at the end."""
     shown = presentable("x" * 5000 + " fatal: end")
     assert len(shown) == SHOWN_CHARACTERS + 1
     assert shown.endswith("fatal: end")
@@ -295,7 +295,7 @@ def test_silent_failure_has_words() -> None:
 
 
 def test_inherited_repository_is_ignored(tmp_path: Path) -> None:
-    """A mirror that is started from a git hook or alias works on its own repository."""
+    """A mirror started from a git hook or alias uses its own repository."""
     other = bare(tmp_path / "other.git")
     with open_repository(tmp_path, extra_environ={"GIT_DIR": str(other), "GIT_NAMESPACE": "n"}) as repository:
         commit(repository, {"public/a": b"x"})
@@ -304,7 +304,7 @@ def test_inherited_repository_is_ignored(tmp_path: Path) -> None:
 
 
 def test_users_configuration_cannot_turn_our_rules_off(tmp_path: Path) -> None:
-    """Hooks, automatic gc, detached maintenance and other protocols stay off, for any user configuration."""
+    """Hooks, automatic gc, detached maintenance and other protocols stay disabled under any user configuration."""
     note = tmp_path / "hook-ran"
     hooks = tmp_path / "hooks"
     hooks.mkdir()
@@ -325,7 +325,7 @@ def test_users_configuration_cannot_turn_our_rules_off(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
 def test_repository_of_another_owner_is_used(tmp_path: Path) -> None:
-    """A state folder of another user (a volume) is used: the settings name it, git did not discover it."""
+    """A state directory that another user owns, such as a volume, is used: git's owner check does not apply to it."""
     with open_repository(tmp_path) as mine:
         first = commit(mine, {"public/a": b"x"})
     for path in (tmp_path / "snapshots.git", *(tmp_path / "snapshots.git").rglob("*")):
@@ -336,7 +336,7 @@ def test_repository_of_another_owner_is_used(tmp_path: Path) -> None:
 
 
 def test_demanded_command_that_fails_is_an_error(tmp_path: Path) -> None:
-    """A command that must succeed and does not gives our sentence with git's reason."""
+    """If a required command fails, the error has our message and git's output."""
     here = Git(bare(tmp_path / "x.git"), environment(tmp_path), stop=threading.Event())
     with pytest.raises(HistoryError, match="It did not work"):
         here.check_output("rev-parse", "--verify", "nothing", sentence="It did not work.")
@@ -367,7 +367,7 @@ def alive(pid: int) -> bool:
 
 
 def test_all_pipes_are_served_at_once() -> None:
-    """A child that fills stderr before it reads, and echoes more than a pipe holds, ends with all its bytes."""
+    """A child that fills stderr before it reads, and echoes more than a pipe's buffer, does not deadlock."""
     code = (
         "import sys; sys.stderr.write('e' * 1_000_000); sys.stderr.flush(); "
         "sys.stdout.buffer.write(sys.stdin.buffer.read())"
@@ -380,23 +380,23 @@ def test_all_pipes_are_served_at_once() -> None:
 
 
 def test_without_input_nothing_is_inherited() -> None:
-    """A child that is given no input reads an end of file, never this program's stdin."""
+    """A child without input reads an end of file, not this program's stdin."""
     assert run_python("import sys; print(len(sys.stdin.read()))").out == b"0\n"
 
 
 def test_exit_status_and_signal_are_reported() -> None:
-    """The exit status is the child's; a signal is its negative number."""
+    """The result has the child's exit status; a signal is its negative number."""
     assert run_python("raise SystemExit(7)").status == 7
     assert run_python("import os; os.kill(os.getpid(), 9)").status == -9
 
 
 def test_child_that_closes_its_input_is_no_error_of_ours() -> None:
-    """A child that ends without reading gives its own status, not a broken pipe."""
+    """If a child exits without reading its input, the result is its status, not a broken pipe."""
     assert run_python("raise SystemExit(3)", stdin=b"x" * 1_000_000).status == 3
 
 
 def test_child_that_closes_its_outputs_and_goes_on_is_waited_for() -> None:
-    """The end of both outputs is not yet the end of the process."""
+    """A child that closes both outputs is still waited for."""
     code = "import os, time; os.close(1); os.close(2); time.sleep(0.4); os._exit(5)"
     assert run_python(code).status == 5
 
@@ -411,7 +411,7 @@ def test_too_much_output_is_cut_off() -> None:
 
 @pytest.mark.parametrize("ignores", ["", "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); "])
 def test_deadline_ends_the_whole_family(tmp_path: Path, ignores: str) -> None:
-    """At its deadline the child dies with its own children, even when it ignores SIGTERM."""
+    """At its deadline the child is killed with all its descendants, even if it ignores SIGTERM."""
     note = tmp_path / "pid"
     inner = f"import os, time; open({str(note)!r}, 'w').write(str(os.getpid())); time.sleep(300)"
     code = f"{ignores}import subprocess, sys; subprocess.run([sys.executable, '-S', '-c', {inner!r}])"
@@ -424,7 +424,7 @@ def test_deadline_ends_the_whole_family(tmp_path: Path, ignores: str) -> None:
 
 
 def test_grandchild_that_holds_the_pipes_is_not_waited_for() -> None:
-    """A daemon that git leaves behind (an ssh master) may keep the pipes: the result is there all the same."""
+    """A background process of git, such as an ssh master, may keep the pipes open: the result is still returned."""
     code = "import subprocess; p = subprocess.Popen(['sleep', '30']); print(p.pid)"
     begun = time.monotonic()
     finished = run_python(code)
@@ -434,7 +434,7 @@ def test_grandchild_that_holds_the_pipes_is_not_waited_for() -> None:
 
 
 def test_conversation_goes_back_and_forth() -> None:
-    """A running child answers any number of messages."""
+    """A running child can answer any number of requests."""
     code = "import sys\nfor line in sys.stdin: print(line.upper(), end='', flush=True)"
     child = Child.start([sys.executable, "-S", "-c", code], environ=ENVIRON)
     for _ in range(2):
@@ -451,7 +451,7 @@ def test_conversation_goes_back_and_forth() -> None:
 
 
 def test_dead_child_is_closed_quietly() -> None:
-    """Sending to an ended child and killing it twice are no errors."""
+    """Writing to an ended child, or killing it twice, raises nothing."""
     child = Child.start(["true"], environ=ENVIRON)
     child.process.wait()
     child.send(b"x" * 100_000)
@@ -465,13 +465,13 @@ def test_dead_child_is_closed_quietly() -> None:
 
 
 def test_missing_program_is_an_oserror() -> None:
-    """A missing program is reported before anything runs."""
+    """A missing program raises OSError before anything runs."""
     with pytest.raises(FileNotFoundError):
         run(["no-such-program-here"], environ=ENVIRON, timeout_seconds=1, stop=threading.Event())
 
 
 def test_file_size_is_limited(tmp_path: Path) -> None:
-    """A child cannot write a file beyond the limit that it was given."""
+    """A child cannot write a file larger than its limit."""
     big = tmp_path / "big"
     code = f"import time; time.sleep(0.3); f = open({str(big)!r}, 'wb', 0); [f.write(b'x' * 4096) for _ in range(99)]"
     child = Child.start([sys.executable, "-S", "-c", code], environ=ENVIRON, stdin=False, max_file_bytes=10_000)

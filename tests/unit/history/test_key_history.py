@@ -1,4 +1,4 @@
-"""The lives of keys: from versions of a ledger to steps, rotations and JSON. Pure."""
+"""Key histories: versions of a ledger become steps, rotations and JSON, without I/O."""
 
 import json
 from datetime import datetime, timedelta
@@ -52,7 +52,7 @@ def entry(number: int, *parents: int, minutes: int | None = None, **keys: tuple[
 
 
 def steps(found: KeyHistories, key: Key) -> list[tuple[Status, int]]:
-    """The status of each step, and the number of the commit that began it."""
+    """The status of each step, and the number of its first commit."""
     (life,) = (each for each in found.lives if each.record.key == key)
     return [(step.status, int(step.commit, 16)) for step in life.steps]
 
@@ -66,7 +66,7 @@ ROTATION = (
 
 
 def test_rotation_is_traced() -> None:
-    """The old key is published, retires and is dropped; the new one is public since its commit; one rotation."""
+    """The old key is published, retires and is dropped; the new key is public from its commit on: one rotation."""
     found = build_histories(ROTATION)
     assert steps(found, A) == [(PUBLISHED, 1), (RETIRING, 3), (DROPPED, 4)]
     assert steps(found, B) == [(PUBLISHED, 2)]
@@ -92,7 +92,7 @@ def test_rotation_is_traced() -> None:
     ],
 )
 def test_dates_of_a_life(states: list[Status], published: int | None, retiring: int | None, gone: int | None) -> None:
-    """Shows the first publication, the current retirement, and the end; a key that came back has no end."""
+    """The history has the first publication, the current retirement and the end; a key that returned has no end."""
     entries = [entry(n, *((n - 1,) if n > 1 else ()), a=(status, n)) for n, status in enumerate(states, 1)]
     (life,) = build_histories(entries).lives
     assert (life.published_at, life.retiring_at, life.gone_at) == tuple(
@@ -102,13 +102,13 @@ def test_dates_of_a_life(states: list[Status], published: int | None, retiring: 
 
 
 def test_first_key_and_returning_key_are_no_rotation() -> None:
-    """Nothing is rotated while nothing else is public, nor when a retiring key is seen again."""
+    """A first key and the return of a retiring key are not rotations."""
     found = build_histories([entry(1, a=(PUBLISHED, 1)), entry(2, 1, a=(RETIRING, 2)), entry(3, 2, a=(PUBLISHED, 3))])
     assert found.rotations == ()
 
 
 def test_parallel_branches_take_no_step_back() -> None:
-    """A slower mirror's older ledger after the newer one moves no key back; its own new key counts."""
+    """An older ledger that a slow mirror merges later reverts no key; that mirror's own new key counts."""
     found = build_histories(
         [
             entry(1, a=(PUBLISHED, 1)),
@@ -122,13 +122,13 @@ def test_parallel_branches_take_no_step_back() -> None:
 
 
 def test_reverted_ledger_is_shown_as_it_is() -> None:
-    """On one line of commits the ledger decides, even if a commit lowers a generation."""
+    """Without merges the ledger counts, even if a commit lowers a generation."""
     found = build_histories([entry(1, a=(PUBLISHED, 1)), entry(2, 1, a=(RETIRING, 2)), entry(3, 2, a=(PUBLISHED, 1))])
     assert steps(found, A) == [(PUBLISHED, 1), (RETIRING, 2), (PUBLISHED, 3)]
 
 
 def test_removed_record_counts_as_dropped() -> None:
-    """A key that was removed from the file is no longer public; when it is put back, its history continues."""
+    """A key whose record is removed counts as dropped; if the record returns, its history continues."""
     found = build_histories(
         [
             entry(1, a=(PUBLISHED, 1), b=(PUBLISHED, 1)),
@@ -140,7 +140,7 @@ def test_removed_record_counts_as_dropped() -> None:
 
 
 def test_unreadable_version_is_reported_and_ends_no_key() -> None:
-    """A missing or untrusted ledger is skipped; the next one continues from the previous one."""
+    """A missing or untrusted version is skipped; the next one continues from the previous one."""
     found = build_histories(
         [entry(1, a=(PUBLISHED, 1)), LedgerVersion(version(2, 1), None), entry(3, 2, a=(PUBLISHED, 1))]
     )
@@ -149,7 +149,7 @@ def test_unreadable_version_is_reported_and_ends_no_key() -> None:
 
 
 def test_clock_that_goes_back_gives_no_negative_time() -> None:
-    """A step begins no earlier than the previous one, for any committer's clock."""
+    """A step never begins before the previous one, whatever the committers' clocks."""
     found = build_histories([entry(1, minutes=60, a=(PUBLISHED, 1)), entry(2, 1, minutes=5, a=(RETIRING, 2))])
     first, second = found.lives[0].steps
     assert first.since == first.until == second.since == at(60)
@@ -161,7 +161,7 @@ def test_no_version_gives_no_life() -> None:
 
 
 def test_json_is_stable_and_as_documented() -> None:
-    """The same history gives the same text, which obeys the schema, for every status."""
+    """The same history gives the same JSON, which is valid under the schema, for every status."""
     entries = [
         *ROTATION,
         entry(5, 4, a=(DROPPED, 3), b=(REVOKED, 2), c=(HELD, 1)),

@@ -1,4 +1,4 @@
-"""Which ledger files are trusted in signed and in trusted mode, and how unreadable records count."""
+"""Which ledger files are trusted in signed and in trusted mode, and how invalid records are treated."""
 
 from dataclasses import dataclass, replace
 
@@ -21,8 +21,8 @@ from support.ledger_files import (
     OWN,
     PATHS,
     SIGNED,
-    STRANGER,
     TRUSTED,
+    UNLISTED,
     A,
     B,
     C,
@@ -45,7 +45,7 @@ from support.signers import ledger_trust, signer
 
 @dataclass(frozen=True)
 class Case:
-    """A ledger file on the newest commit. `keeps`: its signature needs no renewal."""
+    """A ledger file in the newest commit. `keeps`: its signature need not be renewed."""
 
     sentence: str
     files: Files
@@ -63,7 +63,7 @@ OTHER_SIGNATURE = {**unsigned(A), PATHS.signature: b"x..y\n"}
 CASES = (
     Case("our own key signed it", OF_MIRROR, believed=True, keeps=True),
     Case("another mirror signed it", signed(A, by=LISTED), believed=True, keeps=True),
-    Case("an operator signed it, so a mirror signs it anew", signed(A, by=LISTED, role="operator"), believed=True),
+    Case("an operator signed it, so a mirror signs it again", signed(A, by=LISTED, role="operator"), believed=True),
     Case(
         "an operator signed it, and an operator reads it",
         signed(A, by=LISTED, role="operator"),
@@ -72,13 +72,13 @@ CASES = (
         trust=VerificationContext(ledger_trust(LISTED, OWN, role="operator")),
     ),
     Case(
-        "somebody who only reads believes as a mirror",
+        "a command that only reads trusts the same signers",
         signed(A, by=LISTED, role="operator"),
         believed=True,
         trust=VerificationContext(LedgerVerifier("oidc-mirror", ledger_trust(OWN, LISTED).keys)),
     ),
-    Case("nobody here lists its key", signed(A, by=STRANGER), believed=False, reported="ledger.unknown_signer"),
-    Case("nobody signed it", unsigned(A), believed=False, reported="ledger.unsigned"),
+    Case("its key is not listed", signed(A, by=UNLISTED), believed=False, reported="ledger.unknown_signer"),
+    Case("it is unsigned", unsigned(A), believed=False, reported="ledger.unsigned"),
     Case("the signature is of other bytes", FALSE, believed=False, reported="ledger.unsigned"),
     Case("it is signed for another repository", signed(A, name="test"), believed=False, reported="ledger.unsigned"),
     Case(
@@ -88,7 +88,7 @@ CASES = (
         reported="ledger.unsigned",
     ),
     Case(
-        "it is another issuer's, with its good signature",
+        "it is another issuer's ledger with a valid signature",
         {
             PATHS.ledger: write_ledger(ledger(A, issuer=OTHER)),
             PATHS.signature: signature(write_ledger(ledger(A, issuer=OTHER)), issuer=OTHER),
@@ -96,7 +96,7 @@ CASES = (
         believed=False,
         reported="ledger.unsigned",
     ),
-    Case("the signature is no JWS of ours", OTHER_SIGNATURE, believed=False, reported="ledger.damaged"),
+    Case("the signature is not our detached JWS", OTHER_SIGNATURE, believed=False, reported="ledger.damaged"),
     Case("the signature is empty", {**unsigned(A), PATHS.signature: b""}, believed=False, reported="ledger.damaged"),
     Case(
         "it is no ledger, although it is signed",
@@ -106,7 +106,7 @@ CASES = (
     ),
     Case("it is no ledger", {PATHS.ledger: b"\xff"}, believed=False, reported="ledger.damaged"),
     Case(
-        "nobody signed it, and it is the file that we decided on",
+        "it is unsigned, and it is the file that we decided on",
         unsigned(A),
         believed=True,
         decided=decided(unsigned(A)),
@@ -143,20 +143,20 @@ CASES = (
     ),
     Case(
         "we made the signature with a key that is not listed any more",
-        signed(A, by=STRANGER),
+        signed(A, by=UNLISTED),
         believed=False,
         reported="ledger.unknown_signer",
-        decided=decided(signed(A, by=STRANGER), signer(number=STRANGER).kid),
+        decided=decided(signed(A, by=UNLISTED), signer(number=UNLISTED).kid),
     ),
     Case(
-        "that, and it is our own head: our decision stands, and is signed anew",
-        signed(A, by=STRANGER),
+        "the same in our own head: our decision stands, and is signed again",
+        signed(A, by=UNLISTED),
         believed=True,
-        decided=decided(signed(A, by=STRANGER), signer(number=STRANGER).kid),
+        decided=decided(signed(A, by=UNLISTED), signer(number=UNLISTED).kid),
         is_own=True,
     ),
     Case(
-        "we decided on it, and somebody replaced the signature: ours is made again",
+        "we decided on it, and another writer replaced the signature: we sign again",
         OTHER_SIGNATURE,
         believed=True,
         decided=decided(signed(A), signer(number=OWN).kid),
@@ -167,7 +167,7 @@ CASES = (
 
 @pytest.mark.parametrize("case", CASES, ids=[each.sentence.replace(" ", "-") for each in CASES])
 def test_ledger_of_the_newest_commit_in_signed_mode(case: Case) -> None:
-    """Trusted are ledgers that a listed key signed for this issuer and repository, and this mirror's own decisions."""
+    """A ledger is trusted if a listed key signed it for this issuer and repository, or if this mirror decided it."""
     history = Git()
     head = history.chain(case.files)
     history.head, history.tracking = (head, None) if case.is_own else (None, head)
@@ -184,7 +184,7 @@ def test_ledger_of_the_newest_commit_in_signed_mode(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=[each.sentence.replace(" ", "-") for each in CASES])
 def test_what_the_pass_before_read_makes_nobody_believe_it(case: Case) -> None:
-    """The previous pass trusted the same bytes with any signer; the result of this pass does not depend on that."""
+    """The cache of a pass that trusted the same bytes does not change the result of this pass."""
     history, ledger_cache = Git(), LedgerCache()
     head = history.chain(case.files)
     history.head, history.tracking = (head, None) if case.is_own else (None, head)
@@ -194,14 +194,14 @@ def test_what_the_pass_before_read_makes_nobody_believe_it(case: Case) -> None:
 
 
 def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
-    """The report names the commit, its unproven author, and the unlisted key with the line to add."""
+    """The report has the commit, its unproven author, and the line of the unlisted key for `allowed_signers`."""
     history = on_remote(signed(A), {**signed(A), **unsigned(A, B)}, {**signed(A), **unsigned(A, B), "x": b"x"})
     (event,) = read(history).events
     changed = history.commits.by_id[history.tracking or CommitId("")].parents[0]
     assert (event.level, event.fields) == (Level.ERROR, {"path": PATHS.ledger, "commit": changed})
     assert f"is {changed} (its author is not proven)" in event.sentence
-    found = read(on_remote(signed(A, by=STRANGER)))
-    kid = signer(number=STRANGER).kid
+    found = read(on_remote(signed(A, by=UNLISTED)))
+    kid = signer(number=UNLISTED).kid
     assert found.unknown_signer == kid
     assert kid in found.failures[0].remedy
     assert "repository.allowed_signers" in found.failures[0].remedy
@@ -219,7 +219,7 @@ def test_untrusted_ledger_is_reported_with_its_remedy() -> None:
     ids=["unsigned", "garbage-beside", "other-repository", "no-ledger", "empty"],
 )
 def test_ledger_of_the_newest_commit_in_trusted_mode(files: Files, reported: list[str]) -> None:
-    """Every ledger that can be read counts; of one that cannot, nothing is known and additions go on."""
+    """Every readable ledger is trusted. If it is unreadable, only additions continue."""
     found = read(on_remote(files), TRUSTED)
     assert codes(found) == reported
     assert found.is_lost is bool(reported)
@@ -231,9 +231,9 @@ def test_ledger_of_the_newest_commit_in_trusted_mode(files: Files, reported: lis
 
 @pytest.mark.parametrize("where", ["local", "remote"])
 def test_mirror_without_a_key_stops_at_a_signature(where: str) -> None:
-    """The signature has this repository's name and issuer: this mirror would undo what the others decide."""
+    """The ledger is signed, and a mirror without a key would undo the signers' decisions, so it stops."""
     history = Git()
-    head = history.chain(signed(A, by=STRANGER))
+    head = history.chain(signed(A, by=UNLISTED))
     history.head, history.tracking = (head, None) if where == "local" else (None, head)
     with pytest.raises(UsageError, match=r"repository\.signed") as refused:
         read(history, TRUSTED)
@@ -242,26 +242,26 @@ def test_mirror_without_a_key_stops_at_a_signature(where: str) -> None:
 
 
 def test_signature_of_a_damaged_ledger_also_stops_a_mirror_without_a_key() -> None:
-    """The repository is signed, whatever became of the file."""
+    """A signature also counts if the ledger beside it is damaged."""
     with pytest.raises(UsageError, match=r"repository\.signed"):
         read(on_remote({**signed(A), PATHS.ledger: b"{}"}), TRUSTED)
 
 
 def test_signature_in_old_commits_stops_no_mirror() -> None:
-    """Where an operator went back to a trusted remote, the signatures of before are only history."""
+    """If an operator returned to trusted mode, signatures in older commits do not matter."""
     found = read(on_remote(signed(A), unsigned(A), {PATHS.ledger: b"{}"}), TRUSTED)
     assert (found.ledger, codes(found)) == (ledger(A), ["ledger.damaged"])
 
 
 def test_first_signing_still_trusts_what_it_finds() -> None:
-    """For one pass everything counts, and nothing is lost."""
+    """The first pass with a key trusts every ledger, so no state is lost."""
     found = read(on_remote(unsigned(A)), replace(SIGNED, as_it_is=True))
     assert (found.ledger, found.signed, found.events, found.failures) == (ledger(A), (), (), ())
 
 
 @pytest.mark.parametrize("trust", [SIGNED, TRUSTED], ids=["signed", "trusted"])
 def test_damaged_record_counts_as_in_our_own_head(trust: VerificationContext) -> None:
-    """It alone is reported; the others of its file count as they stand."""
+    """A damaged record is reported and replaced by our own head's; the file's other records count."""
     history = Git(remote=FakeRemote())
     mine = signed(A, B) if trust is SIGNED else unsigned(A, B)
     body = damaged(write_ledger(ledger(A, record(B, Status.RETIRING, 2), C)), A, status="nonsense")
@@ -275,14 +275,14 @@ def test_damaged_record_counts_as_in_our_own_head(trust: VerificationContext) ->
 
 
 def test_damaged_record_of_an_empty_disk_is_left_out() -> None:
-    """Nothing else is known of it."""
+    """An empty disk has no other version of the damaged record."""
     body = damaged(write_ledger(ledger(A, B)), A, status="nonsense")
     found = read(on_remote({PATHS.ledger: body, PATHS.signature: signature(body)}))
     assert (found.ledger, codes(found)) == (ledger(B), ["ledger.damaged"])
 
 
 def test_damaged_revocation_stays_one() -> None:
-    """Its thumbprint and status can be read: that suffices to keep the key out."""
+    """A damaged revocation with a readable thumbprint and status still keeps the key out."""
     body = damaged(write_ledger(ledger(record(A, Status.REVOKED), B)), A, generation="many", revocation=None)
     found = read(on_remote({PATHS.ledger: body, PATHS.signature: signature(body)}))
     assert found.ledger is not None

@@ -1,4 +1,4 @@
-"""Which ledgers of several heads are trusted, and what replaces an untrusted newest ledger."""
+"""Which ledgers of several heads are trusted, and what is used if the newest ledger is untrusted."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,8 +19,8 @@ from support.ledger_files import (
     OTHER,
     PATHS,
     SIGNED,
-    STRANGER,
     TRUSTED,
+    UNLISTED,
     A,
     B,
     C,
@@ -39,7 +39,7 @@ from support.ledger_files import (
 
 
 def test_heads_that_differ_are_merged() -> None:
-    """Both heads are parents, the remote's last, and each trusted ledger counts."""
+    """The merge has both heads as parents, the remote's last, and the content of each trusted ledger."""
     history = Git(remote=FakeRemote())
     base = history.chain(signed(A))
     history.head = history.add({**signed(A, B), PATHS.jwks: b"ours"}, base)
@@ -69,7 +69,7 @@ def test_heads_that_differ_are_merged() -> None:
 def test_parents_are_the_heads_that_no_other_contains(
     local: str | None, remote: str | None, parents: list[str], pushed: bool
 ) -> None:
-    """What the next commit must contain."""
+    """The parents of the next commit are the heads that are not ancestors of another head."""
     history = Git()
     commits = {"one": history.chain(unsigned(A))}
     commits |= {name: history.add({"x": name.encode()}, commits["one"]) for name in ("two", "aside")}
@@ -81,7 +81,7 @@ def test_parents_are_the_heads_that_no_other_contains(
 
 @pytest.mark.parametrize("trust", [SIGNED, TRUSTED], ids=["signed", "trusted"])
 def test_older_ledger_on_top_loses_nothing(trust: VerificationContext) -> None:
-    """A commit on the branch has an older, trusted file: it is merged with the previous one, and reported."""
+    """The newest commit has an older, trusted ledger: it is merged with the previous one, and an event reports it."""
     make = signed if trust is SIGNED else unsigned
     history = Git(remote=FakeRemote())
     history.head = before = history.chain(make(A), make(record(A, Status.REVOKED, 2), B))
@@ -92,7 +92,7 @@ def test_older_ledger_on_top_loses_nothing(trust: VerificationContext) -> None:
 
 
 def test_branch_that_was_set_back_is_merged_with_what_was_fetched_before() -> None:
-    """The remote's head of the previous fetch counts, although no reference names it any more."""
+    """The remote's head at the previous fetch counts, although no reference points to it any more."""
     history = on_remote(signed(A), signed(record(A, Status.REVOKED, 2), B))
     before = history.tracking
     assert before is not None
@@ -103,7 +103,7 @@ def test_branch_that_was_set_back_is_merged_with_what_was_fetched_before() -> No
 
 
 def test_newer_ledger_is_no_rewriting() -> None:
-    """Whatever another mirror decided since the last fetch."""
+    """A newer ledger of another mirror causes no event."""
     history = on_remote(signed(A), signed(record(A, Status.RETIRING, 2), B, by=LISTED))
     assert history.tracking is not None
     found = read(history, before=history.commits.by_id[history.tracking].parents[0])
@@ -115,7 +115,7 @@ GARBAGE: Sequence[Files] = (
     unsigned(C),
     {PATHS.ledger: b"{}"},
     {PATHS.ledger: b"x" * 100, PATHS.signature: b"y"},
-    signed(C, by=STRANGER),
+    signed(C, by=UNLISTED),
     {**signed(A), **unsigned(A, C)},
 )
 
@@ -134,7 +134,7 @@ GARBAGE: Sequence[Files] = (
 )
 @pytest.mark.parametrize("between", [0, 3], ids=["on-top", "below-others"])
 def test_nearest_trusted_ledger_counts(top: Files, reported: str, between: int) -> None:
-    """The trusted ledger is found below any number of untrusted commits; their content is not needed."""
+    """The trusted ledger is found below any number of untrusted commits."""
     history = on_remote(signed(A), signed(record(A, Status.REVOKED, 2), B), *GARBAGE[:between], top)
     found = load_history(history, [ISSUER], SIGNED, named_commits=lambda _: ()).issuers[ISSUER]
     assert found.ledger == ledger(record(A, Status.REVOKED, 2), B)
@@ -143,7 +143,7 @@ def test_nearest_trusted_ledger_counts(top: Files, reported: str, between: int) 
 
 
 def test_past_of_an_issuer_that_never_had_anything_is_not_read() -> None:
-    """No file in the head and no object: a pod fetches no history for an unknown issuer."""
+    """If an issuer has no ledger in the head and no public object, a pod does not fetch its history."""
 
     class Unasked(Git):
         def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
@@ -155,7 +155,7 @@ def test_past_of_an_issuer_that_never_had_anything_is_not_read() -> None:
 
 
 def test_nearest_trusted_ledgers_along_every_parent_count() -> None:
-    """A merge of two branches is not trusted; the last trusted ledger of each branch is."""
+    """If the merge of two branches is untrusted, the last trusted ledger of each branch counts."""
     history = Git(remote=FakeRemote())
     base = history.chain(signed(A))
     left = history.add(unsigned(C), history.add(signed(record(A, Status.REVOKED, 2)), base))
@@ -165,7 +165,7 @@ def test_nearest_trusted_ledgers_along_every_parent_count() -> None:
 
 
 def test_own_last_head_counts_if_the_remote_head_does_not() -> None:
-    """What this mirror decided and could not push yet is not forgotten for a stranger's file."""
+    """An untrusted ledger on the remote does not replace this mirror's own unpushed decisions."""
     history = Git(remote=FakeRemote())
     base = history.chain(signed(A))
     history.head = history.add(signed(A, B), base)
@@ -184,7 +184,7 @@ def test_own_last_head_counts_if_the_remote_head_does_not() -> None:
     ids=["believed", "unsigned", "without-ledger"],
 )
 def test_commits_that_the_objects_name_count(state: Files, in_ledger: bool) -> None:
-    """The branch has lost the commits, but the server sends them by id: the same rule decides on trust."""
+    """The branch lost the commits, but the server still sends them by id: their ledgers need a signature as well."""
     history = on_remote(signed(A), unsigned(C))
     named = history.add(state)
     found = read(history, SIGNED, named)
@@ -193,7 +193,7 @@ def test_commits_that_the_objects_name_count(state: Files, in_ledger: bool) -> N
 
 
 def test_commit_that_the_server_lacks_is_reported() -> None:
-    """A warning is reported, and the pass continues with the other trusted ledgers."""
+    """A missing commit is a warning, and the pass continues with the other trusted ledgers."""
     history = on_remote(signed(A), unsigned(C))
     found = read(history, SIGNED, "ab" * 20, "no commit")
     assert found.ledger == ledger(A)
@@ -209,7 +209,7 @@ def test_commit_that_the_server_lacks_is_reported() -> None:
     ids=["no-objects", "objects-of-others", "objects-of-a-mirror"],
 )
 def test_issuer_without_any_ledger(trust: VerificationContext, named: tuple[str, ...] | None, lost: bool) -> None:
-    """Its objects name a commit that no repository has: in signed mode revocations may be lost; nothing is decided."""
+    """The public objects name a commit that no repository has. In signed mode nothing is decided for the issuer."""
     history = on_remote({"x": b"x"})
     state = load_history(history, [ISSUER], trust, named_commits=lambda _: named)
     found = state.issuers[ISSUER]
@@ -221,14 +221,14 @@ def test_issuer_without_any_ledger(trust: VerificationContext, named: tuple[str,
 
 
 def test_no_version_of_an_existing_ledger_is_accepted() -> None:
-    """An orphan branch on a server that lost the old one: the way out is `adopt --branch`."""
+    """If no version is trusted, the ledger is lost, and the remedy is `adopt --branch`."""
     found = read(on_remote(unsigned(A), unsigned(A, B)))
     assert (found.ledger, found.is_lost, codes(found)) == (None, True, ["ledger.lost"])
     assert "adopt --branch" in found.failures[0].remedy
 
 
 def test_empty_history_knows_nothing() -> None:
-    """Before the first commit: no ledger, no trouble."""
+    """Before the first commit there is no ledger and no error."""
     state = load_history(Git(), [ISSUER], SIGNED)
     assert state.issuers[ISSUER] == IssuerHistory(
         PATHS, known_texts={PATHS.discovery: frozenset(), PATHS.jwks: frozenset()}
@@ -238,7 +238,7 @@ def test_empty_history_knows_nothing() -> None:
 
 
 def test_trouble_of_one_issuer_is_not_anothers() -> None:
-    """Whatever stands at the path of the one."""
+    """Any error in one issuer's files leaves the other issuers unaffected."""
     other = repository_paths(OTHER)
     body = write_ledger(ledger(B, issuer=OTHER))
     beside = {other.ledger: body, other.signature: signature(body, issuer=OTHER)}

@@ -1,4 +1,4 @@
-"""Which ledgers are trusted from commits that public objects name or that this mirror decided on."""
+"""Ledgers from commits that the public objects name, and from this mirror's own earlier decisions."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -30,8 +30,8 @@ from support.ledger_files import (
     PATHS,
     SHA1,
     SIGNED,
-    STRANGER,
     TRUSTED,
+    UNLISTED,
     A,
     B,
     C,
@@ -58,7 +58,7 @@ def refreshed(known: IssuerHistory, history: Git, *named: str) -> IssuerHistory:
 
 
 def test_named_commit_that_knows_more_is_merged_in() -> None:
-    """The branch was set back to an older signed state: the revocation is restored, and the rewriting is reported."""
+    """The branch was reset to an older signed state: the revocation is restored, and an event reports the rewriting."""
     history = on_remote(signed(A, B))
     named = history.add(signed(record(A, Status.REVOKED, 2), B))
     assert history.remote is not None
@@ -80,7 +80,7 @@ def test_named_commit_that_knows_more_is_merged_in() -> None:
     ids=["same", "older", "unsigned", "without-ledger", "not-given"],
 )
 def test_named_commit_that_knows_no_more_changes_nothing(state: Files, named: bool, reported: list[str]) -> None:
-    """A commit that the remote does not send is reported."""
+    """A named commit with the same or less information changes nothing; a missing commit is reported."""
     history = on_remote(signed(A, B))
     commit = history.add(state) if named else "ab" * 20
     found = refreshed(read(history), history, commit)
@@ -88,14 +88,14 @@ def test_named_commit_that_knows_no_more_changes_nothing(state: Files, named: bo
 
 
 def test_named_commits_of_an_unknown_issuer_are_no_ledger() -> None:
-    """A ledger that is in no head is not taken over without an operator."""
+    """Without a ledger in a head, a named commit's ledger is used only after an operator's decision."""
     history = on_remote({"x": b"x"})
     found = refreshed(IssuerHistory(PATHS), history, "ab" * 20)
     assert (found.ledger, names(found)) == (None, ["snapshot.unknown"])
 
 
 def test_named_commit_that_was_pushed_after_our_fetch_is_no_rewriting() -> None:
-    """Another mirror pushed and published meanwhile: its decisions are merged, and no rewriting is reported."""
+    """Another mirror pushed and published after our fetch: its decisions are merged, and this is not a rewriting."""
     history = on_remote(signed(A, B))
     assert history.tracking is not None
     named = history.add(signed(record(A, Status.REVOKED, 2), B), history.tracking)
@@ -112,7 +112,7 @@ def test_named_commit_that_was_pushed_after_our_fetch_is_no_rewriting() -> None:
 
 @pytest.mark.parametrize("trust", [SIGNED, TRUSTED], ids=["signed", "trusted"])
 def test_decided_ledger_that_no_head_has_counts(trust: VerificationContext) -> None:
-    """Our branch was moved on this disk too: the file is still there, by its id, and its revocation holds."""
+    """The local branch was moved as well: the decided ledger is still stored by its id, and its revocation counts."""
     make = signed if trust is SIGNED else unsigned
     history = on_remote(make(A, B))
     mine = unsigned(record(A, Status.REVOKED, 2), B)
@@ -123,7 +123,7 @@ def test_decided_ledger_that_no_head_has_counts(trust: VerificationContext) -> N
 
 @pytest.mark.parametrize("kept", [b"{}", None], ids=["unreadable", "collected"])
 def test_decided_ledger_that_cannot_be_read_is_nothing(kept: bytes | None) -> None:
-    """What the heads say decides."""
+    """If the decided ledger cannot be read, the heads count."""
     history = on_remote(signed(A))
     if kept is not None:
         history.commits.keep(kept)
@@ -132,7 +132,7 @@ def test_decided_ledger_that_cannot_be_read_is_nothing(kept: bytes | None) -> No
 
 
 def test_past_that_cannot_be_read_in_time_is_left_out() -> None:
-    """With two million pushed commits, the other trusted ledgers decide, and the pass continues."""
+    """If reading the history takes too long, the other trusted ledgers count, and the pass continues."""
 
     class Slow(Git):
         def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
@@ -147,7 +147,7 @@ def test_past_that_cannot_be_read_in_time_is_left_out() -> None:
 
 
 def test_objects_that_cannot_be_looked_at_name_nothing_yet() -> None:
-    """Before anything is put they are looked at once more."""
+    """If the objects cannot be read, no commit is named; they are read again before any put."""
 
     def fail(_: IssuerUrl) -> tuple[str, ...] | None:
         raise BucketError("No.", code="AccessDenied")
@@ -158,14 +158,14 @@ def test_objects_that_cannot_be_looked_at_name_nothing_yet() -> None:
 
 
 def test_unknown_signers_ledger_has_a_date() -> None:
-    """The date is that of the newest commit that changed the ledger: a pod has no memory, but the branch has."""
-    found = read(on_remote(signed(A), signed(A, B, by=STRANGER)))
+    """The date is that of the newest commit that changed the ledger, so it needs no local state."""
+    found = read(on_remote(signed(A), signed(A, B, by=UNLISTED)))
     assert (found.foreign_since, found.ledger) == (MOMENT, ledger(A))
     assert read(on_remote(signed(A), unsigned(C))).foreign_since is None
 
 
 def garbage_commits(directory: Path, count: int, body: bytes) -> None:
-    """Commits on top of main, each with another unsigned ledger."""
+    """Add commits to main, each with another unsigned ledger."""
     head = git(directory, "rev-parse", "main")
     lines = []
     for number in range(count):
@@ -180,7 +180,7 @@ def garbage_commits(directory: Path, count: int, body: bytes) -> None:
 
 
 def test_two_thousand_garbage_commits_hide_nothing(tmp_path: Path) -> None:
-    """Every commit changed the ledger; the trusted one below them is found, in a shallow clone too."""
+    """The trusted ledger below two thousand untrusted versions is found, also in a shallow clone."""
     remote = bare(tmp_path / "remote.git")
     good = signed(record(A, Status.REVOKED, 2), B)
     with open_repository(tmp_path, name="first.git", remote=remote) as repository:
@@ -200,7 +200,7 @@ def test_two_thousand_garbage_commits_hide_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["160000", "120000", "100755"], ids=["submodule", "link", "executable"])
 @pytest.mark.parametrize("at", ["ledger", "signature"])
 def test_strange_entry_is_one_issuers_trouble(tmp_path: Path, mode: str, at: str) -> None:
-    """A submodule, a link or an executable at a path of one issuer: the others are read, and its past counts."""
+    """A submodule, link or executable at one issuer's path affects only that issuer; its history still counts."""
     other = repository_paths(OTHER)
     body = write_ledger(ledger(B, issuer=OTHER))
     files = {**signed(A), other.ledger: body, other.signature: signature(body, issuer=OTHER)}
@@ -223,5 +223,5 @@ def test_strange_entry_is_one_issuers_trouble(tmp_path: Path, mode: str, at: str
 
 
 def test_public_file_has_the_path_of_its_url() -> None:
-    """The file for a public URL is below `public/`, under host and path."""
+    """The file for a public URL has the path `public/HOST/PATH`."""
     assert public_path(f"{ISSUER}/openid/v1/jwks") == PATHS.jwks

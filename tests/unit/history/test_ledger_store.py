@@ -1,4 +1,4 @@
-"""When a commit is made: the short way, which trusts bytes that were read, is the long way in every case."""
+"""Whether a commit is needed: the optimised check agrees with the complete one."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ PATHS = repository_paths(ISSUER)
 
 
 def _long_way(ledger: Ledger, files: Mapping[str, bytes]) -> bool:
-    """Write, check and render everything, then compare it with the current files."""
+    """The complete check: render everything and compare it with the current files."""
     if not ledger.records:
         return False
     wanted = {PATHS.ledger: write_ledger(ledger)}
@@ -33,7 +33,7 @@ def _long_way(ledger: Ledger, files: Mapping[str, bytes]) -> bool:
 
 
 def _files(ledger: Ledger, form: str) -> dict[str, bytes]:
-    """The files of a ledger as we write them, or as people and strangers may leave them."""
+    """The files of a ledger as we write them, or as another writer may leave them."""
     body, documents = write_ledger(ledger), render(ledger)
     if form == "other layout":
         body = json.dumps(json.loads(body)).encode()
@@ -46,8 +46,8 @@ def _files(ledger: Ledger, form: str) -> dict[str, bytes]:
 
 @given(ledgers(), st.sampled_from(["ours", "other layout", "other document", "no documents"]), st.booleans())
 def test_short_way_decides_as_the_long_way(drawn: Ledger, form: str, is_shorter: bool) -> None:
-    """For any branch content, a commit is pending exactly if writing and checking everything finds a difference."""
-    ledger = merge(drawn, drawn)  # as every pass leaves it: a revocation has reached each kid of its material
+    """For any content of the branch, both checks agree."""
+    ledger = merge(drawn, drawn)  # as after every pass: a revocation applies to each kid of its material
     before = Ledger(ISSUER, ledger.records[:-1]) if is_shorter else ledger
     files = _files(before, form) if before.records else {}
     read = read_ledger(files[PATHS.ledger], issuer=ISSUER) if files else None

@@ -1,4 +1,4 @@
-"""The files of `signing_key` and `allowed_signers`: how they are read, and how each mistake is reported."""
+"""The files of `signing_key` and `allowed_signers`: how they are read, and how errors in them are reported."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ ISSUER = IssuerUrl("https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/a")
 
 
 def repository(tmp_path: Path, *, key: bool = False, signers: str | None = None) -> RepositorySettings:
-    """Settings in `tmp_path`, with files that can be read where they are wanted."""
+    """Settings in `tmp_path`, with valid files where requested."""
     key_path, signers_path = tmp_path / "key", tmp_path / "signers"
     if key:
         write_key(key_path)
@@ -32,14 +32,14 @@ def repository(tmp_path: Path, *, key: bool = False, signers: str | None = None)
 
 
 def test_without_a_signing_key_the_remote_is_trusted(tmp_path: Path) -> None:
-    """Neither file configured is trusted mode: there is nothing to sign or to verify with."""
+    """Without both settings the mode is trusted: there is no key to sign or verify with."""
     assert load_ledger_trust(repository(tmp_path)) is None
     assert load_verification_keys(repository(tmp_path)) is None
 
 
 @pytest.mark.parametrize("listed", [None, ("P-256", "RSA"), ("ed25519",)], ids=["no file", "others", "its own"])
 def test_own_key_is_always_accepted(tmp_path: Path, listed: tuple[str, ...] | None) -> None:
-    """With `signing_key` the mirror trusts its own signatures and those of every listed key."""
+    """With `signing_key`, the mirror's own signatures and those of every listed key are accepted."""
     signers = None if listed is None else "".join(map(public_line, listed))
     settings = repository(tmp_path, key=True, signers=signers)
     trust = load_ledger_trust(settings)
@@ -53,7 +53,7 @@ def test_own_key_is_always_accepted(tmp_path: Path, listed: tuple[str, ...] | No
 
 
 def test_allowed_signers_alone_are_for_reading(tmp_path: Path) -> None:
-    """What would write without `signing_key` is refused, with the setting to make; commands that only read go on."""
+    """Without `signing_key`, commands that write are refused with the missing setting; commands that read continue."""
     settings = repository(tmp_path, signers=public_line("P-256"))
     with pytest.raises(UsageError) as caught:
         load_ledger_trust(settings)
@@ -65,14 +65,14 @@ def test_allowed_signers_alone_are_for_reading(tmp_path: Path) -> None:
 
 
 def refused(settings: RepositorySettings) -> UsageError:
-    """The one error that every command gives."""
+    """The error, which is the same for every command."""
     with pytest.raises(UsageError) as caught:
         load_ledger_trust(settings)
     return caught.value
 
 
 def test_missing_signing_key_is_refused_with_the_command_that_makes_it(tmp_path: Path) -> None:
-    """The remedy is a command for a shell: pasted, it makes the key that was missing."""
+    """The remedy is a shell command that creates the missing key."""
     path = tmp_path / "my keys" / "ledger"
     path.parent.mkdir()
     error = refused(RepositorySettings(tmp_path, signing_key=path))
@@ -95,7 +95,7 @@ def test_missing_signing_key_is_refused_with_the_command_that_makes_it(tmp_path:
     ids=["empty", "public", "nonsense", "damaged", "huge"],
 )
 def test_file_that_is_no_signing_key_is_refused(tmp_path: Path, body: bytes, said: str) -> None:
-    """The error names the fault and the file, and its remedy has the file's own path."""
+    """The error has the problem and the file, and the remedy has the file's path."""
     settings = repository(tmp_path, key=True)
     (tmp_path / "key").write_bytes(body)
     error = refused(settings)
@@ -105,7 +105,7 @@ def test_file_that_is_no_signing_key_is_refused(tmp_path: Path, body: bytes, sai
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
-    """A folder, a pipe that would never end, and a path that no system can have."""
+    """A folder, a pipe that never ends, and an impossible path are refused."""
     os.mkfifo(tmp_path / "pipe")
     for path, cause in ((tmp_path, "not a regular file"), (tmp_path / "pipe", "not a regular file"), ("a\0b", "null")):
         assert cause in refused(RepositorySettings(tmp_path, signing_key=Path(path))).cause
@@ -113,7 +113,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/run/credentials/oidc-mirror.service/mirror_signing_key", "/var/run/secrets/x/key"])
 def test_missing_secret_of_a_unit_or_pod_is_made_elsewhere(path: str) -> None:
-    """The folders where systemd and Kubernetes mount secrets are read-only, so no remedy asks to write there."""
+    """The mount points of secrets in systemd and Kubernetes are read-only, so the remedy does not write there."""
     error = refused(RepositorySettings(Path("/r"), signing_key=Path(path)))
     assert path in error.sentence
     assert path not in error.remedy
@@ -121,14 +121,14 @@ def test_missing_secret_of_a_unit_or_pod_is_made_elsewhere(path: str) -> None:
 
 
 def test_linked_key_is_read(tmp_path: Path) -> None:
-    """Secrets of Kubernetes are links to files."""
+    """A symbolic link is read, because Kubernetes mounts secrets as links."""
     write_key(tmp_path / "real")
     (tmp_path / "key").symlink_to("real")
     assert load_ledger_trust(RepositorySettings(tmp_path, signing_key=tmp_path / "key")) is not None
 
 
 def test_every_bad_line_of_the_allowed_signers_is_reported(tmp_path: Path) -> None:
-    """Each problem begins with path and line; a reader gets them too."""
+    """Each problem begins with path and line, also for commands that only read."""
     settings = repository(tmp_path, key=True, signers=f"# team\nme@example.com {public_line()}nonsense\n")
     path = tmp_path / "signers"
     for read in (load_ledger_trust, load_verification_keys):
@@ -139,12 +139,12 @@ def test_every_bad_line_of_the_allowed_signers_is_reported(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("signers", ["", "# nobody\n"])
 def test_empty_allowed_signers_are_refused(tmp_path: Path, signers: str) -> None:
-    """A file without signers is a mistake, not a request to trust no key."""
+    """An empty file is a mistake, not a request to trust no signer."""
     assert "list no key" in refused(repository(tmp_path, key=True, signers=signers)).problems[0]
 
 
 def test_missing_allowed_signers_are_refused(tmp_path: Path) -> None:
-    """A configured file that cannot be read never counts as empty."""
+    """A configured file that cannot be read is refused; it does not count as empty."""
     settings = repository(tmp_path, key=True, signers="")
     (tmp_path / "signers").unlink()
     error = refused(settings)
@@ -156,7 +156,7 @@ def test_missing_allowed_signers_are_refused(tmp_path: Path) -> None:
 
 
 def test_listed_operator_signs_as_operator(tmp_path: Path) -> None:
-    """An operator's own key signs when `allowed_signers` lists it, and the mirror's own ledgers stay trusted."""
+    """An operator's own key signs if `allowed_signers` lists it; the mirror's own ledgers stay trusted."""
     settings = repository(tmp_path, key=True, signers=public_line("P-256"))
     own = write_key(tmp_path / "operator", "P-256")
     trust = load_ledger_trust(settings, signing_key=own, role="operator")
@@ -166,7 +166,7 @@ def test_listed_operator_signs_as_operator(tmp_path: Path) -> None:
 
 
 def test_operator_without_the_mirrors_key_file_signs_too(tmp_path: Path) -> None:
-    """On a laptop the configured private key does not exist; the listed keys are trusted."""
+    """On a laptop the mirror's private key does not exist; the listed keys are still trusted."""
     settings = repository(tmp_path, key=True, signers=public_line("P-256") + public_line())
     (tmp_path / "key").unlink()
     trust = load_ledger_trust(settings, signing_key=write_key(tmp_path / "operator", "P-256"), role="operator")
@@ -178,7 +178,7 @@ def test_operator_without_the_mirrors_key_file_signs_too(tmp_path: Path) -> None
 
 
 def test_reader_without_any_key_is_refused(tmp_path: Path) -> None:
-    """If only `signing_key` names a trusted signer, a reader needs it as well."""
+    """If only `signing_key` defines a trusted signer, commands that read need that file."""
     settings = repository(tmp_path, key=True)
     (tmp_path / "key").unlink()
     with pytest.raises(UsageError, match="cannot be read"):
@@ -186,7 +186,7 @@ def test_reader_without_any_key_is_refused(tmp_path: Path) -> None:
 
 
 def test_mirrors_own_key_is_the_mirrors(tmp_path: Path) -> None:
-    """An operator who signs with the mirror's key signs as the mirror: no mirror has to sign again."""
+    """An operator with the mirror's key signs as the mirror, so no mirror signs again."""
     settings = repository(tmp_path, key=True)
     trust = load_ledger_trust(settings, signing_key=write_key(tmp_path / "copy"), role="operator")
     assert trust is not None
@@ -195,7 +195,7 @@ def test_mirrors_own_key_is_the_mirrors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("signers", [None, public_line(number=1)], ids=["no file", "another key listed"])
 def test_unlisted_operator_is_refused_before_anything_is_signed(tmp_path: Path, signers: str | None) -> None:
-    """A key that no mirror trusts does not sign; the remedy is a command that adds its line."""
+    """A key that no mirror trusts is refused before anything is signed; the remedy is a command that lists it."""
     settings = repository(tmp_path, key=True, signers=signers)
     own = write_key(tmp_path / "operator", "P-256")
     with pytest.raises(UsageError) as caught:
@@ -213,7 +213,7 @@ def test_unlisted_operator_is_refused_before_anything_is_signed(tmp_path: Path, 
 
 @pytest.mark.parametrize(("mode", "is_open"), [(0o600, False), (0o640, False), (0o644, True), (0o604, True)])
 def test_world_readable_signing_key_is_a_warning(tmp_path: Path, mode: int, is_open: bool) -> None:
-    """It is used all the same, and the warning has the command that mends it."""
+    """The key is used, and a warning has the command that corrects its mode."""
     settings = repository(tmp_path, key=True)
     (tmp_path / "key").chmod(mode)
     warning = signing_key_warning(settings)
@@ -224,6 +224,6 @@ def test_world_readable_signing_key_is_a_warning(tmp_path: Path, mode: int, is_o
 
 
 def test_absent_signing_key_is_no_warning(tmp_path: Path) -> None:
-    """A missing file is reported by the code that reads it."""
+    """The code that reads the file reports that it is missing."""
     assert signing_key_warning(RepositorySettings(tmp_path)) is None
     assert signing_key_warning(RepositorySettings(tmp_path, signing_key=tmp_path / "none")) is None

@@ -1,4 +1,4 @@
-"""Reading many files of a commit: the requests to git, damage, and many threads."""
+"""Reading many files of a commit: the number of requests to git, damaged objects, and many threads."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ def objects(tmp_path: Path, repo: GitRepository) -> Iterator[NotedObjects]:
 
 
 def issuers(count: int) -> dict[str, bytes]:
-    """The three files of `count` issuers, each text once."""
+    """The three files of `count` issuers, each with different content."""
     return {
         path: path.encode()
         for number in range(count)
@@ -64,9 +64,9 @@ def issuers(count: int) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("count", [10, 300])
 def test_each_tree_and_file_is_asked_for_once(repo: GitRepository, objects: NotedObjects, count: int) -> None:
-    """The requests grow linearly with the issuers: each tree and file is read by its id, once."""
+    """The number of requests is linear in the issuers: each tree and file is read once, by its id."""
     files = issuers(count)
-    head = commit(repo, {**files, "README.md": b"r", "public/bucket/stranger/jwks": b"not wanted"})
+    head = commit(repo, {**files, "README.md": b"r", "public/bucket/other/jwks": b"not wanted"})
     assert TreeReader(objects).read(head, [*files, "ledger/bucket/new/keys.json"]) == files
     asked = [name for names in objects.exchanges for name in names]
     folders_shared = 5  # the root, ledger, ledger/bucket, public, public/bucket
@@ -82,7 +82,7 @@ ODD_PATHS = ("", "a\nb", "a\0b", "../x", "./x", "a//b", "/a", "a/", "ledger/a0/b
 
 
 def test_what_is_no_file_of_ours_reads_as_nothing(repo: GitRepository, tmp_path: Path) -> None:
-    """Absent paths are absent; a link, a submodule, a folder, another mode or a huge file in the way has no bytes."""
+    """Absent paths are left out; a link, a submodule, a folder, another mode or a huge file reads as empty."""
     files = {"ledger/a0": b"same", "ledger/\udcff": b"odd name"}
     commit(repo, {**files, "ledger/huge": b"x" * (MAX_TREE_FILE_BYTES + 1)})
     path = tmp_path / "snapshots.git"
@@ -100,7 +100,7 @@ def test_what_is_no_file_of_ours_reads_as_nothing(repo: GitRepository, tmp_path:
 
 
 def test_lost_file_is_trouble_of_its_path_alone(repo: GitRepository, tmp_path: Path) -> None:
-    """A file with a lost object reads as empty, so it is not trusted; the others are read."""
+    """A file whose object is lost reads as empty, so it is not trusted; the other files are read."""
     files = issuers(8)  # more than 100 objects would be in a pack
     head = commit(repo, files)
     gone = git(tmp_path / "snapshots.git", "rev-parse", f"{head}:ledger/bucket/c7/keys.json")
@@ -110,7 +110,7 @@ def test_lost_file_is_trouble_of_its_path_alone(repo: GitRepository, tmp_path: P
 
 @pytest.mark.parametrize("lost", ["tree", "root", "commit"])
 def test_lost_folder_is_an_error(repo: GitRepository, tmp_path: Path, lost: str) -> None:
-    """A lost folder stops the reading with a remedy; its files do not count as absent."""
+    """A lost folder is an error with a remedy; its files do not count as absent."""
     files = issuers(8)
     head = commit(repo, files)
     names = {"tree": f"{head}:ledger/bucket/c7", "root": f"{head}^{{tree}}", "commit": head}
@@ -123,7 +123,7 @@ def test_lost_folder_is_an_error(repo: GitRepository, tmp_path: Path, lost: str)
 
 
 def test_many_threads_read_at_once(tmp_path: Path) -> None:
-    """Threads that read different files, few and many, each get their own, from one git process."""
+    """Threads that read different numbers of files each get their own, from one git process."""
     extra, notes = counting_git(tmp_path)
     files = issuers(40)
     with open_repository(tmp_path, extra_environ=extra) as repository:
@@ -146,7 +146,7 @@ def tree_id(number: int) -> str:
 
 
 class Trees:
-    """A store of tree objects; each id is one number, twenty times."""
+    """A store of tree objects. An id is one byte, repeated twenty times."""
 
     def __init__(self, **trees: bytes) -> None:
         self.trees = {tree_id(int(name[1:])): body for name, body in trees.items()}
@@ -158,7 +158,7 @@ class Trees:
 
 
 def test_tree_is_parsed() -> None:
-    """Files and folders are read with mode and id; submodules are neither; odd names keep their bytes."""
+    """Entries have mode and id; names that are not UTF-8 keep their bytes."""
     body = line("40000", "a", 1) + line("100644", "b", 2) + line("160000", "sub", 3) + line("100755", "\udcff", 4)
     assert parse_tree(body, id_bytes=20) == {
         "a": TreeEntry(b"40000", tree_id(1)),
@@ -180,7 +180,7 @@ def test_tree_is_parsed() -> None:
     ],
 )
 def test_damaged_tree_is_refused(body: bytes) -> None:
-    """A tree that is cut or garbled is an error, never a smaller tree."""
+    """A truncated or invalid tree is an error, never a smaller tree."""
     with pytest.raises(BadTreeError):
         parse_tree(body, id_bytes=20)
 
@@ -190,12 +190,12 @@ def test_damaged_tree_is_refused(body: bytes) -> None:
     [("040000", True), ("40755", True), ("100666", False), ("0100644", False), ("120000", False)],
 )
 def test_odd_mode_is_read_as_git_reads_it(mode: str, is_tree: bool) -> None:
-    """A mode that git accepts with a warning hides nothing: folders stay folders, files stay files."""
+    """Unusual modes that git accepts with a warning are read as git does: folders stay folders, files stay files."""
     assert parse_tree(line(mode, "a", 1), id_bytes=20)["a"].is_tree is is_tree
 
 
 def test_paths_are_found_reading_each_folder_once() -> None:
-    """Only folders on the way to a path are read, once each, all of one depth together; absent paths are left out."""
+    """Only folders of wanted paths are read, once each, one depth at a time; absent paths are left out."""
     store = Trees(
         t1=line("40000", "a", 2) + line("40000", "b", 2) + line("40000", "far", 9) + line("100644", "x", 50),
         t2=line("40000", "c", 3) + line("100644", "x", 51),
@@ -216,7 +216,7 @@ def test_paths_are_found_reading_each_folder_once() -> None:
 
 
 def test_every_file_is_listed_and_nothing_else() -> None:
-    """Files of all depths are given with the folder's own name before; links and submodules are no files."""
+    """Files of all depths are listed with the folder's own name; links and submodules are not."""
     store = Trees(
         t1=line("40000", "x", 2) + line("100644", "f", 50) + line("120000", "link", 51) + line("160000", "sub", 52),
         t2=line("100755", "g", 53),
@@ -226,7 +226,7 @@ def test_every_file_is_listed_and_nothing_else() -> None:
 
 
 def test_git_bomb_is_refused() -> None:
-    """Trees that name each other many times unfold to billions of files: the walk gives up instead."""
+    """Nested trees that expand to billions of files are rejected ("git bomb")."""
     store = Trees(
         **{f"t{level}": b"".join(line("40000", f"{n:02}", level + 1) for n in range(60)) for level in range(1, 9)},
         t9=line("100644", "f", 50),

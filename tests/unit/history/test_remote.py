@@ -1,4 +1,4 @@
-"""What the remote gives and takes: commits of a wrong form, objects that git refuses, commits that are equal."""
+"""Fetching and pushing: malformed commits, objects that git rejects, equal commits, and errors of git hosts."""
 
 import os
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def push_commit(remote: Path, *, author: str = "a <a@b> 1800000000 +0000", extra
     ids=["time-zone", "long-time-zone", "zero-padded-date", "far-future", "no-space-before-email", "no-email"],
 )
 def test_malformed_commit_is_fetched_and_reported(tmp_path: Path, remote: Path, author: str, reported: str) -> None:
-    """Faults of form in a commit are harmless: all mirrors continue to fetch, and report them once."""
+    """Format errors in a commit are harmless: it is fetched, and reported once."""
     with open_repository(tmp_path, remote=remote) as repository:
         assert repository.fetch(shallow=False) == ""
         made = push_commit(remote, author=author)
@@ -70,7 +70,7 @@ def test_malformed_commit_is_fetched_and_reported(tmp_path: Path, remote: Path, 
 
 @pytest.mark.parametrize("shallow", [True, False], ids=["pod", "whole"])
 def test_empty_disk_fetches_commits_of_a_wrong_form_too(tmp_path: Path, remote: Path, shallow: bool) -> None:
-    """Below the newest one and at the top."""
+    """A malformed commit may be the newest one or an older one."""
     for zone in ("+9999", "+0000"):
         push_commit(remote, author=f"a <a@b> 1800000000 {zone}")
     made = push_commit(remote, author="a <a@b> 1800000000 +99999")
@@ -99,7 +99,7 @@ def no_author(remote: Path) -> None:
 def test_objects_that_git_refuses_are_no_unreachable_remote(
     tmp_path: Path, remote: Path, push: Callable[[Path], None]
 ) -> None:
-    """The error reports that the remote answered, and what to check; our references stay, and commits continue."""
+    """The error says that the remote is damaged and what to check; our branch stays, and commits are still possible."""
     with open_repository(tmp_path, remote=remote) as repository:
         repository.fetch(shallow=False)
         before = repository.heads()
@@ -114,7 +114,7 @@ def test_objects_that_git_refuses_are_no_unreachable_remote(
 
 
 def test_remote_that_is_away_is_not_damaged(tmp_path: Path, remote: Path) -> None:
-    """Then it is not known what it has."""
+    """An unreachable remote is not reported as damaged."""
     remote.rename(tmp_path / "away.git")
     with open_repository(tmp_path, remote=remote) as repository:
         with pytest.raises(RemoteError) as refused:
@@ -128,7 +128,7 @@ def test_remote_that_is_away_is_not_damaged(tmp_path: Path, remote: Path) -> Non
 
 
 def same_commit(tmp_path: Path, remote: Path, name: str) -> CommitId:
-    """What a mirror commits that makes the same decision in the same second as others."""
+    """The commit of a mirror that makes the same decision in the same second as another one."""
     with open_repository(tmp_path, name=name, remote=remote) as repository:
         repository.fetch(shallow=False)
         head = repository.heads().remote
@@ -148,7 +148,7 @@ def test_equal_commit_that_another_mirror_pushed_is_a_success(tmp_path: Path, re
 
 
 def test_equal_commit_that_is_pushed_inside_our_push_is_a_success(tmp_path: Path, remote: Path) -> None:
-    """The other one comes between our asking and our writing: the server refuses us, and has what we meant."""
+    """The other mirror pushes during our push: the server rejects ours, but already has the commit."""
     ours = same_commit(tmp_path, remote, "one.git")
     git(remote, "fetch", "--quiet", str(tmp_path / "one.git"), "main")
     hook = remote / "hooks" / "pre-receive"
@@ -163,7 +163,7 @@ def test_equal_commit_that_is_pushed_inside_our_push_is_a_success(tmp_path: Path
 
 
 def test_head_that_contains_our_commit_is_a_success(tmp_path: Path, remote: Path) -> None:
-    """Another mirror pushed the same commit and one more, which we have fetched before."""
+    """Another mirror pushed the same commit and a newer one, which we have fetched."""
     ours = same_commit(tmp_path, remote, "one.git")
     with open_repository(tmp_path, name="two.git", remote=remote) as other:
         other.fetch(shallow=False)
@@ -180,7 +180,7 @@ def test_head_that_contains_our_commit_is_a_success(tmp_path: Path, remote: Path
 
 
 def test_other_commit_refuses_the_push(tmp_path: Path, remote: Path) -> None:
-    """A commit of the same second with other bytes is a lost race; the other commit is not lost."""
+    """A different commit of the same second wins the race: our push is rejected, and theirs stays."""
     with open_repository(tmp_path, name="one.git", remote=remote) as repository:
         repository.fetch(shallow=False)
         head = repository.heads().remote
@@ -198,7 +198,7 @@ def test_other_commit_refuses_the_push(tmp_path: Path, remote: Path) -> None:
 
 
 def test_head_of_the_remote_is_read_without_a_fetch(tmp_path: Path, remote: Path) -> None:
-    """As it is now, although nothing was fetched; None where the branch does not exist."""
+    """The remote's current head is returned without a fetch; None if the branch does not exist."""
     with open_repository(tmp_path, remote=remote) as repository:
         assert repository.remote_head() == git(remote, "rev-parse", "main")
         assert repository.heads().remote is None
@@ -214,7 +214,7 @@ def test_head_of_the_remote_is_read_without_a_fetch(tmp_path: Path, remote: Path
 def test_commit_that_no_branch_has_is_asked_for_by_its_id(
     tmp_path: Path, remote: Path, *, given: bool, shallow: bool
 ) -> None:
-    """The branch was set back: the server gives the commit by its id as long as it has it."""
+    """The branch was reset: the server still sends the commit by its id, as long as it keeps it."""
     with open_repository(tmp_path, name="first.git", remote=remote) as repository:
         lost = commit(repository, {FILE: b"2"})
         repository.push()
@@ -232,14 +232,14 @@ def test_commit_that_no_branch_has_is_asked_for_by_its_id(
 
 @pytest.mark.parametrize("name", ["", "main", "abc", "--upload-pack=x", "ab" * 20, "AB" * 20, "a" * 41])
 def test_what_is_no_commit_is_not_given(tmp_path: Path, remote: Path, name: str) -> None:
-    """Anyone can write the metadata of an object: it must be no option, no reference, no part of an id."""
+    """Object metadata is untrusted: its value is never taken for an option, a reference or a partial id."""
     with open_repository(tmp_path, remote=remote) as repository:
         repository.fetch(shallow=False)
         assert not repository.obtain(name)
 
 
 def test_past_of_a_file_names_the_commits_that_changed_it(tmp_path: Path) -> None:
-    """Newest first, each with the ones it follows; both sides of a merge are there."""
+    """The commits are newest first, each with its predecessors; both sides of a merge are included."""
     with open_repository(tmp_path) as repository:
         base = commit(repository, {FILE: b"1"})
         commit(repository, {"x": b"x"})
@@ -261,7 +261,7 @@ def test_past_of_a_file_names_the_commits_that_changed_it(tmp_path: Path) -> Non
         assert list(repository.contents([*known, "ab" * 20]).values()) == [b"1", b"4"]
 
 
-# ------------------------------------------------------------------------------------------- refusals in words
+# -------------------------------------------------------------------------------------- error messages of hosts
 
 # The exact output of the hosts, as their users quote it in public threads.
 RULE = """remote: error: GH013: Repository rule violations found for refs/heads/main.
@@ -321,7 +321,7 @@ REFUSALS = {
 
 
 def failure(folder: Path, said: str, **environ: str) -> RemoteError:
-    """What a fetch ends with when the ssh command says something and fails."""
+    """The error of a fetch if the ssh command prints this text and fails."""
     program, words = folder / "ssh", folder / "said"
     words.write_text(said)
     program.write_text(f"#!/bin/sh\ncat {words} >&2\nexit 128\n")
@@ -335,18 +335,18 @@ def failure(folder: Path, said: str, **environ: str) -> RemoteError:
 
 @pytest.fixture
 def speaking(tmp_path: Path) -> Callable[..., RemoteError]:
-    """`failure` in a folder of the test."""
+    """`failure` in the test's folder."""
     return partial(failure, tmp_path)
 
 
 @pytest.mark.parametrize(("said", "word"), REFUSALS.values(), ids=REFUSALS)
 def test_refusal_has_a_remedy_of_its_own(speaking: Callable[..., RemoteError], said: str, word: str) -> None:
-    """The remedy fits each host's message; it is never "Try git ls-remote"."""
+    """The remedy fits each host's message, and is never "Try git ls-remote"."""
     assert word in speaking(said).remedy
 
 
 def test_program_for_passwords_that_is_not_used_is_named(speaking: Callable[..., RemoteError]) -> None:
-    """GIT_ASKPASS would prompt, but nobody answers at a mirror."""
+    """GIT_ASKPASS is ignored because a mirror has no user to ask, and the error says so."""
     refused = "fatal: could not read Username for 'https://host': terminal prompts disabled"
     assert "GIT_ASKPASS is set and not used" in speaking(refused, GIT_ASKPASS="/bin/ask").cause
     config = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.askPass", "GIT_CONFIG_VALUE_0": "/bin/ask"}
@@ -358,7 +358,7 @@ def test_program_for_passwords_that_is_not_used_is_named(speaking: Callable[...,
     os.geteuid() != 0, reason="root alone reads whatever it likes; the other case is that of every user"
 )
 def test_known_hosts_that_is_missing_is_named(speaking: Callable[..., RemoteError], tmp_path: Path) -> None:
-    """ssh takes a file that it cannot read for an empty one."""
+    """The error names a missing known_hosts file, because ssh treats it as empty."""
     missing = tmp_path / "known_hosts"
     refused = "No ED25519 host key is known for host and you have requested strict checking."
     command = f"{tmp_path / 'ssh'} -o UserKnownHostsFile={missing}"
@@ -368,7 +368,7 @@ def test_known_hosts_that_is_missing_is_named(speaking: Callable[..., RemoteErro
 
 
 def test_known_hosts_that_this_user_may_not_read_is_named() -> None:
-    """Made by root with mode 0600: the host is known there, and ssh says that it is not."""
+    """Root created known_hosts with mode 0600: the error says that this user cannot read it, unlike ssh's message."""
     with open_folder() as folder:
         hosts = folder / "known_hosts"
         hosts.write_text("host ssh-ed25519 AAAA\n")
@@ -376,7 +376,7 @@ def test_known_hosts_that_this_user_may_not_read_is_named() -> None:
         own = make_folder(folder / "own")
         refused = "No ED25519 host key is known for host and you have requested strict checking."
         environ = {"GIT_SSH_COMMAND": f"{own / 'ssh'} -o UserKnownHostsFile={hosts}", "HOME": str(own)}
-        failure(own, refused, **environ)  # its late imports may be in a folder that only root may read
+        failure(own, refused, **environ)  # modules that are imported late may be readable by root alone
         give(own, SERVICE_UID)
         reported = reported_as(SERVICE_UID, lambda: failure(own, refused, **environ).cause)
     assert f"this user may not read {hosts}" in reported

@@ -1,4 +1,4 @@
-"""The branch of the bare repository: made, read back, committed to by several writers at once, and damaged."""
+"""The branch of the bare repository: creation, reading back, concurrent commits, and damage."""
 
 import threading
 from pathlib import Path
@@ -23,7 +23,7 @@ A, B, C = "ledger/a/keys.json", "public/a/jwks", "public/b/jwks"
 
 
 def test_missing_repository_is_created(tmp_path: Path) -> None:
-    """prepare makes a whole bare repository in folders that do not exist yet, and a second one changes nothing."""
+    """A bare repository is created with missing parent folders; a second call changes nothing."""
     repository = open_repository(tmp_path, name="state/deep/x/y.git")
     repository.prepare()
     with repository:
@@ -34,7 +34,7 @@ def test_missing_repository_is_created(tmp_path: Path) -> None:
 
 
 def test_commit_is_read_back(repo: GitRepository, tmp_path: Path) -> None:
-    """A commit holds exactly the files given, with our identity and date, and the branch names it."""
+    """A commit has exactly the given files, our identity and the date, and the branch points to it."""
     first = commit(repo, {**readme_files(None), A: b"one", B: b"\x00\xff\n"}, message="first")
     assert repo.heads() == Heads(first, None)
     assert repo.read(first, [A, B, C]) == {A: b"one", B: b"\x00\xff\n"}
@@ -46,7 +46,7 @@ def test_commit_is_read_back(repo: GitRepository, tmp_path: Path) -> None:
 
 
 def test_changes_apply_to_the_tree_of_the_base(repo: GitRepository, tmp_path: Path) -> None:
-    """Files that a commit does not mention stay, None removes one, and a file may give way to a folder."""
+    """Unmentioned files stay, None removes a file, and a folder may replace a file."""
     commit(repo, {A: b"one", B: b"two", "x": b"file"})
     second = commit(repo, {B: None, C: b"three", "x": None, "x/y": b"inside"})
     assert repo.read(second, [A, B, C, "x/y"]) == {A: b"one", C: b"three", "x/y": b"inside"}
@@ -54,7 +54,7 @@ def test_changes_apply_to_the_tree_of_the_base(repo: GitRepository, tmp_path: Pa
 
 
 def test_merge_keeps_both_parents_in_order(repo: GitRepository, tmp_path: Path) -> None:
-    """A commit may use the tree of its second parent; both parents are recorded as given."""
+    """A commit may use its second parent's tree; both parents are recorded in the given order."""
     first = commit(repo, {A: b"base"})
     left = commit(repo, {A: b"left"})
     git(tmp_path / "snapshots.git", "update-ref", "refs/heads/main", first)
@@ -68,7 +68,7 @@ def test_merge_keeps_both_parents_in_order(repo: GitRepository, tmp_path: Path) 
 
 @pytest.mark.parametrize("expected_exists", [True, False])
 def test_moved_branch_refuses_the_commit(repo: GitRepository, tmp_path: Path, expected_exists: bool) -> None:
-    """A commit made for an older head, or for an empty branch, changes nothing once the branch has moved."""
+    """A commit based on an older head, or on an empty branch, does not move a branch that has moved."""
     first = commit(repo, {A: b"one"})
     second = commit(repo, {A: b"two"})
     stale = first if expected_exists else None
@@ -81,7 +81,7 @@ def test_moved_branch_refuses_the_commit(repo: GitRepository, tmp_path: Path, ex
 
 
 def test_vanished_branch_refuses_the_commit(repo: GitRepository, tmp_path: Path) -> None:
-    """A deleted branch is not created again from an old state."""
+    """A deleted branch is not created again by a commit based on it."""
     first = commit(repo, {A: b"one"})
     git(tmp_path / "snapshots.git", "update-ref", "-d", "refs/heads/main")
     with pytest.raises(BranchMovedError):
@@ -89,7 +89,7 @@ def test_vanished_branch_refuses_the_commit(repo: GitRepository, tmp_path: Path)
 
 
 def test_racing_writers_lose_no_commit(tmp_path: Path) -> None:
-    """With many concurrent writers, each commit is either in the history or was rejected; none is lost."""
+    """Each commit of many concurrent writers is in the history or was rejected; none is lost."""
     done: list[CommitId] = []
 
     def write(number: int) -> None:
@@ -113,7 +113,7 @@ def test_racing_writers_lose_no_commit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "nonsense\n", "1" * 40 + "\n"], ids=["empty", "garbage", "missing-object"])
 def test_damaged_branch_is_no_empty_branch(repo: GitRepository, tmp_path: Path, content: str) -> None:
-    """A reference that a power cut emptied is an error with a remedy, never the beginning of a new history."""
+    """A reference file that a power cut emptied is an error with a remedy; it does not start a new history."""
     commit(repo, {A: b"one"})
     (tmp_path / "snapshots.git" / "refs" / "heads" / "main").write_text(content)
     with pytest.raises(HistoryError, match="damaged"):
@@ -121,7 +121,7 @@ def test_damaged_branch_is_no_empty_branch(repo: GitRepository, tmp_path: Path, 
 
 
 def test_full_disk_is_no_moved_branch(repo: GitRepository, tmp_path: Path) -> None:
-    """A branch that cannot be written though it is as expected gives an error about the disk."""
+    """If an unmoved branch cannot be written, the error is about the disk."""
     first = commit(repo, {A: b"one"})
     (tmp_path / "snapshots.git" / "refs" / "heads" / "main.lock").mkdir()
     with pytest.raises(HistoryError, match="could not be moved") as caught:
@@ -130,7 +130,7 @@ def test_full_disk_is_no_moved_branch(repo: GitRepository, tmp_path: Path) -> No
 
 
 def test_unusable_folder_is_an_error(tmp_path: Path) -> None:
-    """A path that holds something else, or has a file as parent, is not changed; the error has a remedy."""
+    """A path that is something else, or is below a file, is not changed; the error has a remedy."""
     other = tmp_path / "snapshots.git"
     other.mkdir()
     (other / "letter.txt").write_text("mine")
@@ -142,14 +142,14 @@ def test_unusable_folder_is_an_error(tmp_path: Path) -> None:
 
 
 def test_bad_branch_name_leaves_no_folder(tmp_path: Path) -> None:
-    """A repository that git refuses to make leaves nothing behind."""
+    """If git refuses to create the repository, no folder is left."""
     with pytest.raises(HistoryError, match="could not be made"):
         open_repository(tmp_path, branch="a..b")
     assert [each.name for each in tmp_path.iterdir()] == ["home"]
 
 
 def test_concurrent_creation_gives_one_repository(tmp_path: Path) -> None:
-    """Two that create the repository at once end up with the same, whole one."""
+    """Two processes that create the repository at the same time get the same complete one."""
     failures: list[BaseException] = []
 
     def create() -> None:

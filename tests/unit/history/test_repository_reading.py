@@ -37,7 +37,7 @@ def test_steady_pass_starts_one_git(tmp_path: Path) -> None:
 
 
 def test_open_conversation_sees_what_others_write(repo: GitRepository, tmp_path: Path) -> None:
-    """Objects, packs and references that come later are seen by the process that is already running."""
+    """A running git process sees objects, packs and references that others write later."""
     first = commit(repo, {A: b"one"})
     assert repo.heads().local == first
     with open_repository(tmp_path) as other:
@@ -50,7 +50,7 @@ def test_open_conversation_sees_what_others_write(repo: GitRepository, tmp_path:
 
 
 def test_many_and_large_files_do_not_deadlock(repo: GitRepository) -> None:
-    """Ten thousand questions with more bytes in both directions than any pipe holds are all answered."""
+    """Ten thousand requests with more data than a pipe's buffer in both directions are all answered."""
     files = {f"public/{number:05}/{'x' * 60}": b"y" * (number % 50) for number in range(10_000)}
     files |= {f"ledger/{number}": bytes([number]) * 1_000_000 for number in range(5)}
     head = commit(repo, files)
@@ -60,19 +60,19 @@ def test_many_and_large_files_do_not_deadlock(repo: GitRepository) -> None:
 
 @pytest.mark.parametrize("path", ["a\nb", "a\0b", "../x", "./x", "a//b", "/a", f"{A}/below-a-file"])
 def test_path_that_is_not_ours_counts_as_absent(repo: GitRepository, path: str) -> None:
-    """A path that would break the conversation, or leave the tree is absent, and the next answers fit."""
+    """A path that would break the protocol or leave the tree counts as absent, and later answers are correct."""
     head = commit(repo, {A: b"one"})
     assert repo.read(head, [path, A]) == {A: b"one"}
 
 
 def test_oversized_file_is_not_read(repo: GitRepository) -> None:
-    """A huge file costs no memory, reads as no bytes, and the next answer is right."""
+    """A huge file reads as empty without using memory, and the next answer is correct."""
     head = commit(repo, {A: b"x" * (MAX_TREE_FILE_BYTES + 1), B: b"two"})
     assert repo.read(head, [A, B]) == {A: b"", B: b"two"}
 
 
 def test_unknown_commit_is_an_error(repo: GitRepository) -> None:
-    """A commit that does not exist is never taken for an empty one."""
+    """A missing commit is an error; it does not count as empty."""
     head = commit(repo, {A: b"one"})
     nobody = CommitId("1" * 40)
     with pytest.raises(HistoryError, match="never had that commit"):
@@ -89,7 +89,7 @@ def test_unknown_commit_is_an_error(repo: GitRepository) -> None:
 
 
 def test_listed_paths(repo: GitRepository) -> None:
-    """list_paths gives the blobs of one folder."""
+    """list_paths returns the blobs of one folder."""
     first = commit(repo, {"README.md": b"r", A: b"one", B: b"same"})
     second = commit(repo, {"README.md": b"R", A: b"two", C: b"new"})
     assert list(repo.list_paths(second, "public")) == [B, C]
@@ -98,7 +98,7 @@ def test_listed_paths(repo: GitRepository) -> None:
 
 
 def test_damaged_object_has_no_bytes(repo: GitRepository, tmp_path: Path) -> None:
-    """The bytes of a corrupt object are none, and it can be read again once it is mended."""
+    """A corrupt object reads as empty, and is read again after its repair."""
     head = commit(repo, {A: b"one"})
     blob = repo.list_paths(head, "ledger")[A]
     repo.close()
@@ -112,7 +112,7 @@ def test_damaged_object_has_no_bytes(repo: GitRepository, tmp_path: Path) -> Non
 
 
 def test_missing_tree_is_an_error(repo: GitRepository, tmp_path: Path) -> None:
-    """A folder with a lost tree object is damage, never an empty folder."""
+    """A folder with a lost tree object is an error, not an empty folder."""
     head = commit(repo, {A: b"one"})
     tree = git(tmp_path / "snapshots.git", "rev-parse", f"{head}:ledger/a")
     (tmp_path / "snapshots.git" / "objects" / tree[:2] / tree[2:]).unlink()
@@ -125,7 +125,7 @@ def test_missing_tree_is_an_error(repo: GitRepository, tmp_path: Path) -> None:
 
 
 def test_garbled_tree_is_an_error(repo: GitRepository, tmp_path: Path) -> None:
-    """A tree object that is no tree stops the reading; nothing below it counts as absent."""
+    """An invalid tree object is an error; nothing below it counts as absent."""
     path = tmp_path / "snapshots.git"
     blob = git(path, "hash-object", "-w", "--stdin", stdin=b"x")
     short = git(path, "hash-object", "-w", "--literally", "-t", "tree", "--stdin", stdin=b"100644 x\0short")
@@ -141,7 +141,7 @@ _AUTHOR = ("-c", "user.name=a", "-c", "user.email=a@b")
 
 
 def test_known_commits_are_known(repo: GitRepository, tmp_path: Path) -> None:
-    """Only the full id of a commit of ours is known: no prefix, no reference, no blob, no text from outside."""
+    """Only the full id of one of our commits counts: no prefix, reference, blob id or other text."""
     head = commit(repo, {A: b"one"})
     blob = repo.list_paths(head, "ledger")[A]
     assert repo.has_commit(head)
@@ -150,7 +150,7 @@ def test_known_commits_are_known(repo: GitRepository, tmp_path: Path) -> None:
 
 
 def test_bytes_of_the_past_are_held(repo: GitRepository, tmp_path: Path) -> None:
-    """Bytes that any commit of the branch had are held; those of an object that was never accepted are not."""
+    """Bytes of a file in any commit of the branch are found; those of an unreferenced object are not."""
     assert not repo.contains_blob(b"one")
     commit(repo, {"README.md": b"readme", A: b"one"})
     head = commit(repo, {A: b"two"})
@@ -163,7 +163,7 @@ def test_bytes_of_the_past_are_held(repo: GitRepository, tmp_path: Path) -> None
 
 
 def test_time_of_a_change_is_read(repo: GitRepository) -> None:
-    """changed_at is the date of the newest commit that changed the file; later commits do not matter."""
+    """`last_changed_at` is the date of the newest commit that changed the file."""
     assert repo.last_changed_at(A) is None
     commit(repo, {A: b"one", B: b"x"}, minutes=1)
     commit(repo, {B: b"y"}, minutes=2)

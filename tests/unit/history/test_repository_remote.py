@@ -1,4 +1,4 @@
-"""A repository and its remote: fetched, pushed, shallow, and changed by others in between."""
+"""A repository and its remote: fetches, pushes, shallow clones, and concurrent changes."""
 
 import re
 import shutil
@@ -28,14 +28,14 @@ A, B, C = "ledger/a/keys.json", "public/a/jwks", "public/b/jwks"
 
 
 def shared(tmp_path: Path, name: str, remote: Path) -> GitRepository:
-    """A mirror with a repository of its own and a common remote, which it has fetched."""
+    """A mirror with its own repository, after a fetch from the common remote."""
     repository = open_repository(tmp_path, name=name, remote=remote)
     repository.fetch(shallow=False)
     return repository
 
 
 def test_empty_remote_is_fine(tmp_path: Path, remote: Path) -> None:
-    """Fetching from a remote without the branch reports that there is none, and the first push creates it."""
+    """A fetch from an empty remote finds no branch, and the first push creates it."""
     with shared(tmp_path, "a.git", remote) as repository:
         assert repository.heads() == Heads(None, None)
         first = commit(repository, {A: b"one"}, message="first")
@@ -47,7 +47,7 @@ def test_empty_remote_is_fine(tmp_path: Path, remote: Path) -> None:
 
 
 def test_branch_that_vanished_on_the_remote_is_pushed_again(tmp_path: Path, remote: Path) -> None:
-    """A remote that lost its branch gets the whole history back."""
+    """A remote that lost its branch gets the complete history again."""
     with shared(tmp_path, "a.git", remote) as repository:
         first = commit(repository, {A: b"one"})
         repository.push()
@@ -60,7 +60,7 @@ def test_branch_that_vanished_on_the_remote_is_pushed_again(tmp_path: Path, remo
 
 
 def test_second_pusher_is_refused_and_converges(tmp_path: Path, remote: Path) -> None:
-    """The second push is rejected; that mirror fetches and merges with both parents, and no commit is lost."""
+    """The second push is rejected; that mirror fetches and merges with both parents. No commit is lost."""
     with shared(tmp_path, "a.git", remote) as one, shared(tmp_path, "b.git", remote) as two:
         ours, theirs = commit(one, {A: b"one"}, message="one"), commit(two, {B: b"two"}, message="two")
         one.push()
@@ -82,7 +82,7 @@ def test_second_pusher_is_refused_and_converges(tmp_path: Path, remote: Path) ->
 
 
 def test_remote_is_asked_for_nothing_without_one(repo: GitRepository) -> None:
-    """Without a configured remote, fetch and push are errors with the remedy, and nothing waits to be pushed."""
+    """Without a configured remote, fetch and push are errors with a remedy, and no commit counts as unpushed."""
     with pytest.raises(HistoryError, match="no commit to push"):
         repo.push()
     commit(repo, {A: b"one"})
@@ -102,7 +102,7 @@ def history_of(remote: Path, tmp_path: Path, length: int) -> list[CommitId]:
 
 
 def test_shallow_pod_commits_and_pushes(tmp_path: Path, remote: Path) -> None:
-    """A pod with an empty disk fetches one commit, commits on top of it and pushes."""
+    """A pod with an empty disk fetches one commit, adds a commit and pushes."""
     made = history_of(remote, tmp_path, 4)
     with open_repository(tmp_path, name="pod.git", remote=f"file://{remote}") as pod:
         pod.fetch(shallow=True)
@@ -138,7 +138,7 @@ def test_shallow_pod_that_lost_a_race_merges(tmp_path: Path, remote: Path) -> No
 
 
 def test_shallow_history_is_completed_on_demand(tmp_path: Path, remote: Path) -> None:
-    """A question about commits beyond the shallow border is answered after the rest was fetched."""
+    """A query beyond the shallow boundary fetches the older commits first."""
     made = history_of(remote, tmp_path, 4)
     pods = [open_repository(tmp_path, name=f"pod{n}.git", remote=f"file://{remote}") for n in range(3)]
     for pod in pods:
@@ -154,7 +154,7 @@ def test_shallow_history_is_completed_on_demand(tmp_path: Path, remote: Path) ->
 
 
 def test_shallow_history_without_remote_answers_from_what_it_has(tmp_path: Path, remote: Path) -> None:
-    """When the rest cannot be fetched the known part answers, and the remote is not tried a second time."""
+    """If the older commits cannot be fetched, the known part answers, and the fetch is not repeated."""
     made = history_of(remote, tmp_path, 3)
     extra, notes = counting_git(tmp_path)
     with open_repository(tmp_path, name="pod.git", remote=f"file://{remote}", extra_environ=extra) as pod:
@@ -169,9 +169,9 @@ def test_shallow_history_without_remote_answers_from_what_it_has(tmp_path: Path,
 
 
 def test_completed_history_restores_a_lost_remote(tmp_path: Path, remote: Path) -> None:
-    """A kept disk that began empty has every commit after `complete`, and gives all of them to an empty remote.
+    """A kept disk that began empty has all commits after `complete`, and can push them to an empty remote.
 
-    git packed it in between: the bitmap of a shallow history must not hide the older commits from the push.
+    git packed the history while it was shallow: the pack's bitmap must not hide the older commits from the push.
     """
     made = history_of(remote, tmp_path, 4)
     with open_repository(tmp_path, name="pod.git", remote=remote) as pod:
@@ -187,7 +187,7 @@ def test_completed_history_restores_a_lost_remote(tmp_path: Path, remote: Path) 
 
 
 def test_whole_history_is_completed_without_asking(tmp_path: Path, remote: Path) -> None:
-    """A repository that has every commit asks the remote for nothing."""
+    """A complete repository sends no request to the remote."""
     with shared(tmp_path, "a.git", remote) as repository:
         commit(repository, {A: b"one"})
         remote.rename(tmp_path / "gone.git")
@@ -195,7 +195,7 @@ def test_whole_history_is_completed_without_asking(tmp_path: Path, remote: Path)
 
 
 def test_shallow_history_says_how_an_empty_remote_gets_the_newest_ledgers(tmp_path: Path, remote: Path) -> None:
-    """The push cannot be made; the error says why, and its command begins a history that the remote takes."""
+    """A shallow history cannot be pushed to an empty remote. The remedy's command starts a history that it accepts."""
     made = history_of(remote, tmp_path, 3)
     with open_repository(tmp_path, name="it's a pod.git", remote=remote) as pod:
         pod.fetch(shallow=True)
@@ -220,7 +220,7 @@ def emptied(remote: Path) -> Path:
 
 
 def test_unrelated_history_in_a_shallow_pod_is_no_ancestor(tmp_path: Path, remote: Path) -> None:
-    """Commits with nothing in common stay unrelated after the whole history was fetched."""
+    """Unrelated commits stay unrelated after the complete history is fetched."""
     made = history_of(remote, tmp_path, 3)
     with open_repository(tmp_path, name="pod.git", remote=f"file://{remote}") as pod:
         pod.fetch(shallow=True)
@@ -230,7 +230,7 @@ def test_unrelated_history_in_a_shallow_pod_is_no_ancestor(tmp_path: Path, remot
 
 
 def test_shallow_is_for_empty_repositories_alone(tmp_path: Path, remote: Path) -> None:
-    """A whole history never becomes shallow."""
+    """A complete history never becomes shallow."""
     history_of(remote, tmp_path, 3)
     with open_repository(tmp_path, name="author.git", remote=f"file://{remote}") as author:
         author.fetch(shallow=True)

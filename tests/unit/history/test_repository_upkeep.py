@@ -1,4 +1,4 @@
-"""A repository and the git program beneath it: garbage, signatures, identities, and a git that fails or hangs."""
+"""Maintenance of a repository: garbage collection, signatures, identities, and failing or hanging git commands."""
 
 import subprocess
 import threading
@@ -30,7 +30,7 @@ A, B, C = "ledger/a/keys.json", "public/a/jwks", "public/b/jwks"
 
 
 def test_garbage_is_collected_daily(tmp_path: Path) -> None:
-    """gc packs the objects at once, not again within a day, again after it, and also when the clock jumped back."""
+    """gc runs at once, not again within a day, again after it, and also if the clock was set back."""
     now = [1_000_000.0]
     extra, notes = counting_git(tmp_path)
     with open_repository(tmp_path, extra_environ=extra, clock=lambda: now[0]) as repository:
@@ -48,7 +48,7 @@ def test_garbage_is_collected_daily(tmp_path: Path) -> None:
 
 
 def test_failing_gc_is_reported_and_waits_a_day(repo: GitRepository, tmp_path: Path) -> None:
-    """A gc that fails is an error once a day, not in every pass; so is a stamp that cannot be written."""
+    """A failing gc is reported once a day, not in every pass; so is a timestamp file that cannot be written."""
     commit(repo, {A: b"one"})
     (tmp_path / "snapshots.git" / "packed-refs.lock").mkdir()
     with pytest.raises(HistoryError, match="tidied up"):
@@ -69,7 +69,7 @@ def signing(tmp_path: Path, name: str = "signer") -> tuple[Path, str]:
 
 
 def sign_with(tmp_path: Path, key: Path) -> None:
-    """Let git sign with `key` in the home folder of the tests."""
+    """Configure git in the tests' home folder to sign with `key`."""
     environment(tmp_path)
     (tmp_path / "home" / ".gitconfig").write_text(f"[gpg]\n\tformat = ssh\n[user]\n\tsigningKey = {key}\n")
 
@@ -90,7 +90,7 @@ def test_commit_is_signed(tmp_path: Path) -> None:
 
 
 def test_missing_signing_key_is_an_error(tmp_path: Path) -> None:
-    """Without a key nothing is committed, and the remedy names the setting."""
+    """Without a key nothing is committed, and the remedy has the setting."""
     sign_with(tmp_path, tmp_path / "absent")
     with open_repository(tmp_path, sign=True) as repository:
         with pytest.raises(HistoryError, match=r"repository\.sign"):
@@ -107,7 +107,7 @@ def test_missing_signing_key_is_an_error(tmp_path: Path) -> None:
     ],
 )
 def test_unfit_git_is_refused(tmp_path: Path, script: str, said: str) -> None:
-    """A git that cannot do what we need is refused before anything is made, with the version to install."""
+    """A git version without the required features is refused with the version to install."""
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", script)
     with pytest.raises(HistoryError, match=said) as caught:
@@ -117,7 +117,7 @@ def test_unfit_git_is_refused(tmp_path: Path, script: str, said: str) -> None:
 
 
 def test_missing_git_is_reported(tmp_path: Path, repo: GitRepository) -> None:
-    """Without a git command every call says what to install."""
+    """Without a git command, every call reports what to install."""
     empty = {**environment(tmp_path), "PATH": str(tmp_path / "nothing")}
     fresh = GitRepository(Settings(path=tmp_path / "other.git"), empty)
     with pytest.raises(HistoryError, match="Install git"):
@@ -128,7 +128,7 @@ def test_missing_git_is_reported(tmp_path: Path, repo: GitRepository) -> None:
 
 
 def test_downgraded_git_is_reported(tmp_path: Path, repo: GitRepository) -> None:
-    """A git that does not know the conversation gives the version to install, also for an existing repository."""
+    """An older git is reported with the version to install, also for an existing repository."""
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", 'echo "error: unknown option \\`batch-command\'" >&2; exit 129')
     old = GitRepository(Settings(path=tmp_path / "snapshots.git"), {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
@@ -137,7 +137,7 @@ def test_downgraded_git_is_reported(tmp_path: Path, repo: GitRepository) -> None
 
 
 def test_git_that_dies_silently_is_reported(tmp_path: Path, repo: GitRepository) -> None:
-    """A git that ends in the middle of a conversation is reported with its exit status."""
+    """A git process that ends between requests is reported with its exit status."""
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", "exit 7")
     dying = GitRepository(Settings(path=tmp_path / "snapshots.git"), {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
@@ -146,7 +146,7 @@ def test_git_that_dies_silently_is_reported(tmp_path: Path, repo: GitRepository)
 
 
 def test_puzzling_answer_is_an_error(tmp_path: Path, repo: GitRepository) -> None:
-    """An answer that git never gives is an error, not a guess."""
+    """An unexpected answer of git is an error."""
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", "echo hello; sleep 60")
     odd = GitRepository(Settings(path=tmp_path / "snapshots.git"), {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"})
@@ -156,7 +156,7 @@ def test_puzzling_answer_is_an_error(tmp_path: Path, repo: GitRepository) -> Non
 
 @pytest.mark.parametrize("call", ["heads", "commit"])
 def test_hanging_git_is_killed(tmp_path: Path, repo: GitRepository, call: str) -> None:
-    """A git that hangs is killed with its children at the timeout, and the error says how long it was waited for."""
+    """A hanging git is killed with its children at the timeout, and the error has the timeout."""
     first = commit(repo, {A: b"one"})
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", f"sleep 300 & echo $! > {tmp_path}/child; wait")
@@ -165,7 +165,7 @@ def test_hanging_git_is_killed(tmp_path: Path, repo: GitRepository, call: str) -
     with pytest.raises(HistoryError, match=r"0\.5 s"):
         hung.heads() if call == "heads" else hung.is_ancestor(first, CommitId("1" * 40))
     child = int((tmp_path / "child").read_text())
-    deadline = time.monotonic() + 30  # it was sent SIGKILL; on a busy machine it dies a little later
+    deadline = time.monotonic() + 30  # after SIGKILL a process takes a moment to end on a busy machine
     while is_alive(child):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -179,7 +179,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_cancelled_repository_ends_soon(tmp_path: Path, repo: GitRepository) -> None:
-    """cancel ends a running git within a second or two and prevents any other from starting."""
+    """`cancel` ends a running git within seconds, and prevents any other from starting."""
     commit(repo, {A: b"one"})
     (tmp_path / "bin").mkdir()
     program(tmp_path / "bin" / "git", "sleep 300")
@@ -194,7 +194,7 @@ def test_cancelled_repository_ends_soon(tmp_path: Path, repo: GitRepository) -> 
 
 
 def test_draft_of_a_killed_creation_is_removed(tmp_path: Path) -> None:
-    """A mirror that was killed while it made its repository leaves a draft, which the next one removes."""
+    """A mirror killed while it creates its repository leaves a temporary folder, which the next one removes."""
     (tmp_path / "snapshots.git.new-1-1" / "refs").mkdir(parents=True)
     open_repository(tmp_path).close()
     assert [path.name for path in tmp_path.glob("snapshots.git*")] == ["snapshots.git"]
@@ -225,7 +225,7 @@ ADA = "[user]\n\tname = Ada Operator\n\temail = ada@example.com\n"
 def test_identity_is_the_operators_where_git_has_one(
     tmp_path: Path, config: str, environ: dict[str, str], expected: tuple[str, str]
 ) -> None:
-    """Git's own identity is used completely or not at all; one invented from the host's name is never used."""
+    """Git's configured identity is used if it is complete; git's guess from the host name never is."""
     clean = environment(tmp_path, **environ)
     Path(clean["GIT_CONFIG_GLOBAL"]).write_text(config)
     settings = Settings(tmp_path / "absent.git")
@@ -243,17 +243,17 @@ def test_identity_is_the_operators_where_git_has_one(
     ],
 )
 def test_identity_is_one_line(name: str, email: str, wanted: bytes) -> None:
-    """For any configuration, author and date are one line that git reads."""
+    """Author and date are one line in git's format, for any configuration."""
     assert identity(name, email, datetime(2026, 11, 23, 8, 0, tzinfo=UTC)) == wanted
 
 
 def test_zone_of_the_clock_changes_nothing() -> None:
-    """The same instant gives the same bytes in every zone."""
+    """The time zone of the clock does not change the bytes."""
     assert identity("a", "b", WHEN.astimezone(timezone(timedelta(hours=10)))) == identity("a", "b", WHEN)
 
 
 def test_path_is_quoted() -> None:
-    """Quotes, backslashes, line feeds and non-ASCII letters of a path are escaped, so that none ends a command."""
+    """Quotes, backslashes, line feeds and non-ASCII letters in a path are escaped, so that no path ends a command."""
     assert quoted('a"\\\né') == b'"a\\042\\134\\012\\303\\251"'
 
 

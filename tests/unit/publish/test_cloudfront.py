@@ -1,4 +1,4 @@
-"""Invalidations at CloudFront: what is sent, and each failure as a reason, in time."""
+"""CloudFront invalidations: what is sent, and each failure as a reason, within the time limit."""
 
 import time
 from collections.abc import Iterator
@@ -42,13 +42,13 @@ DISTRIBUTION: "DistributionConfigTypeDef" = {
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A distribution of the stub, with the operator's own client."""
+    """A distribution of the stub, and a client with the operator's credentials."""
 
     publish: PublishSettings
     operator: "CloudFrontClient"
 
     def invalidated(self) -> list[tuple[str, list[str]]]:
-        """The reference and the paths of every invalidation."""
+        """The caller reference and the paths of every invalidation."""
         key = self.publish.cloudfront_distribution or ""
         found = self.operator.list_invalidations(DistributionId=key)["InvalidationList"].get("Items", [])
         batches = [
@@ -69,7 +69,7 @@ def cdn() -> Iterator[CloudFront]:
 def distribution(tmp_path: Path) -> Iterator[Distribution]:
     with running_moto() as url, aws_environment(tmp_path / "none", tmp_path, AWS_ENDPOINT_URL_CLOUDFRONT=url):
         operator = boto3.session.Session().client("cloudfront", region_name="us-east-1")
-        # A reference of its own: the stub's distributions live as long as this process.
+        # A unique caller reference, because the stub keeps its distributions until the process ends.
         config: DistributionConfigTypeDef = {**DISTRIBUTION, "CallerReference": str(tmp_path)}
         made = operator.create_distribution(DistributionConfig=config)["Distribution"]["Id"]
         yield Distribution(replace(PUBLISH, cloudfront_distribution=made), operator)
@@ -77,13 +77,13 @@ def distribution(tmp_path: Path) -> Iterator[Distribution]:
 
 
 def test_paths_are_invalidated(cdn: CloudFront, distribution: Distribution) -> None:
-    """The distribution gets exactly these paths, from CloudFront's own endpoint although S3 is elsewhere."""
+    """The distribution gets exactly these paths, at CloudFront's own endpoint even if S3 has another one."""
     assert cdn.invalidate(distribution.publish, PATHS, reference="r1") is None
     assert distribution.invalidated() == [("r1", list(PATHS))]
 
 
 def test_unknown_distribution_is_a_reason(cdn: CloudFront, distribution: Distribution) -> None:
-    """A wrong id is reported with its remedy, and with the note that nothing is lost."""
+    """An unknown distribution id is reported with a remedy; the documents are already in the bucket."""
     reason = cdn.invalidate(replace(distribution.publish, cloudfront_distribution="E0"), PATHS, reference="r1")
     assert reason is not None
     assert reason.code == "cdn.NoSuchDistribution"
@@ -92,7 +92,7 @@ def test_unknown_distribution_is_a_reason(cdn: CloudFront, distribution: Distrib
 
 
 def test_unknown_profile_is_a_reason(cdn: CloudFront, distribution: Distribution) -> None:
-    """Trouble with the configuration files is a value too."""
+    """An error in the AWS configuration files is a reason, not an exception."""
     reason = cdn.invalidate(replace(distribution.publish, profile="nobody"), PATHS, reference="r1")
     assert reason is not None
     assert (reason.code, "publish.profile" in reason.remedy) == ("cdn.ProfileNotFound", True)
@@ -100,7 +100,7 @@ def test_unknown_profile_is_a_reason(cdn: CloudFront, distribution: Distribution
 
 @pytest.fixture
 def broken(tmp_path: Path) -> Iterator[Apiserver]:
-    """A TLS host that replaces CloudFront, with a switch for its behaviour."""
+    """A TLS server in place of CloudFront, with configurable failures."""
     authority = ca_file(tmp_path, "cloudfront")
     with Apiserver(server_context("localhost", by="cloudfront")) as host:
         url = f"https://localhost:{host.port}"
@@ -126,7 +126,7 @@ BUSY = DENIED.replace(b"AccessDenied", b"TooManyInvalidationsInProgress")
 def test_failing_cloudfront_is_a_reason(
     cdn: CloudFront, broken: Apiserver, answer: bytes, code: str, word: str
 ) -> None:
-    """Any answer of CloudFront becomes a value with a remedy."""
+    """Any answer of CloudFront gives a result with a remedy."""
     broken.pull(always(answer))
     reason = cdn.invalidate(PUBLISH, PATHS, reference="r1")
     assert reason is not None
@@ -134,7 +134,7 @@ def test_failing_cloudfront_is_a_reason(
 
 
 def test_hanging_cloudfront_is_a_reason_in_time(broken: Apiserver) -> None:
-    """A pass waits for a cache no longer than the limit."""
+    """The pass waits for an invalidation no longer than the limit."""
     broken.pull(never_answer)
     cdn = CloudFront(request_seconds=0.3)
     began = time.monotonic()

@@ -1,4 +1,4 @@
-"""Anonymous reads of public URLs: what is sent and kept, how much is read, and why a read fails."""
+"""Anonymous reads of public URLs: the request, the connections, the limits, and the reasons for failures."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +49,7 @@ def test_published_object_is_seen_whole(web: PublicHttpClient, host: Apiserver, 
 def test_content_coding_is_never_accepted(
     web: PublicHttpClient, host: Apiserver, tmp_path: Path, coding: str, is_seen: bool
 ) -> None:
-    """No client requested an encoding: clients that decode our plain bytes fail, for any bytes."""
+    """The request accepts no encoding, because clients without support for one would fail."""
     host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, content_encoding=coding, **HEADERS)))
     look = web.get_document(URL, readback=readback_of(host, tmp_path))
     assert isinstance(look, PublicResponse) is is_seen
@@ -67,7 +67,7 @@ def test_request_is_that_of_an_anonymous_relying_party(web: PublicHttpClient, ho
 
 
 def test_cookie_of_the_host_is_not_kept(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
-    """Every look is a stranger's: a cookie that was set is not sent back."""
+    """A cookie from the host is not sent back: every read is anonymous."""
     host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, set_cookie="a=b", **HEADERS)))
     readback = readback_of(host, tmp_path)
     assert all(isinstance(web.get_document(URL, readback=readback), PublicResponse) for _ in range(2))
@@ -75,24 +75,24 @@ def test_cookie_of_the_host_is_not_kept(web: PublicHttpClient, host: Apiserver, 
 
 
 def test_connections_are_kept_between_looks(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
-    """Two looks at one host share a connection."""
+    """Two reads from one host share a connection."""
     readback = readback_of(host, tmp_path)
     assert all(isinstance(web.get_document(URL, readback=readback), PublicResponse) for _ in range(2))
     assert host.connections == 1
 
 
 def test_connection_is_not_shared_between_names(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
-    """With `connect_to` every name is verified on a connection of its own, not on one verified for another."""
+    """With `connect_to` each host name has its own connection, so that TLS verifies each name."""
     readback = readback_of(host, tmp_path)
     assert isinstance(web.get_document(URL, readback=readback), PublicResponse)
-    stranger = web.get_document("https://evil.example.com/id/openid/v1/jwks", readback=readback)
-    assert isinstance(stranger, PublicFailure)
-    assert stranger.reason.code == "tls_wrong_name"
+    other = web.get_document("https://evil.example.com/id/openid/v1/jwks", readback=readback)
+    assert isinstance(other, PublicFailure)
+    assert other.reason.code == "tls_wrong_name"
     assert len(host.requests) == 1
 
 
 def test_many_threads_look_at_once(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
-    """Sixteen threads may share one view."""
+    """Sixteen threads can share one client."""
     readback = readback_of(host, tmp_path)
     with ThreadPoolExecutor(16) as pool:
         looks = tuple(pool.map(lambda _: web.get_document(URL, readback=readback), range(48)))
@@ -100,7 +100,7 @@ def test_many_threads_look_at_once(web: PublicHttpClient, host: Apiserver, tmp_p
 
 
 def test_closed_view_looks_again(host: Apiserver, tmp_path: Path) -> None:
-    """`close` may be called at any time and twice; the next look starts anew."""
+    """`close` may be called at any time and repeatedly; the next read opens a new connection."""
     view = PublicHttpClient()
     view.close()
     assert isinstance(view.get_document(URL, readback=readback_of(host, tmp_path)), PublicResponse)
@@ -111,7 +111,7 @@ def test_closed_view_looks_again(host: Apiserver, tmp_path: Path) -> None:
 
 
 def test_look_in_flight_ends_with_the_view(host: Apiserver, tmp_path: Path) -> None:
-    """`close` ends a look that hangs, and the looking thread gets an answer, not an exception."""
+    """`close` cancels a read that hangs; its thread gets a result, not an exception."""
     view = PublicHttpClient(total_seconds=60)
     readback = readback_of(host, tmp_path)
     with ThreadPoolExecutor(1) as closer:
@@ -129,7 +129,7 @@ def test_look_in_flight_ends_with_the_view(host: Apiserver, tmp_path: Path) -> N
 @pytest.mark.s3
 @pytest.mark.parametrize("style", ["s3.ap-southeast-2", "s3-ap-southeast-2"], ids=["dot", "dash"])
 def test_bucket_host_of_either_style_is_read(web: PublicHttpClient, store: Store, style: str) -> None:
-    """A real S3 server is read under the issuer's own host, dotted or dashed."""
+    """A real S3 server is read under the issuer's host name, with a dot or a dash after `s3`."""
     key = ObjectKey("id/.well-known/openid-configuration")
     bucket = S3Bucket(store.publish, puts=1)
     bucket.put(replace(OBJECT, key=key), snapshot=CommitId("a" * 40), expected_etag=None)
@@ -145,7 +145,7 @@ def test_bucket_host_of_either_style_is_read(web: PublicHttpClient, store: Store
 
 @pytest.mark.parametrize("date", [None, "yesterday", "Mon, 99 Nov 2026 08:00:00 GMT", "", "\xff"])
 def test_unreadable_date_is_none(web: PublicHttpClient, host: Apiserver, tmp_path: Path, date: str | None) -> None:
-    """A `Last-Modified` that says nothing readable costs only itself."""
+    """An unreadable `Last-Modified` counts as missing; the read still succeeds."""
     headers = {name: value for name, value in HEADERS.items() if name != "last_modified"}
     dated = headers if date is None else {**headers, "last_modified": date}
     host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, **dated)))
@@ -174,7 +174,7 @@ def test_unreadable_date_is_none(web: PublicHttpClient, host: Apiserver, tmp_pat
     ],
 )
 def test_look_is_judged(seen: PublicResponse, codes: tuple[str, ...]) -> None:
-    """Every difference from what we meant is a reason, each with its remedy and the URL."""
+    """Every difference from the desired object is a reason with a remedy and the URL."""
     reasons = compare(seen, OBJECT)
     assert tuple(reason.code for reason in reasons) == codes
     assert all(reason.remedy and reason.where == URL for reason in reasons)
@@ -194,7 +194,7 @@ def test_look_is_judged(seen: PublicResponse, codes: tuple[str, ...]) -> None:
     ],
 )
 def test_status_has_its_cause(status: int, code: str, word: str) -> None:
-    """Each status other than 200 has a cause, and the store's answer is reported."""
+    """Each status other than 200 has its own cause, and the message has the store's error."""
     reason = cause_of_status(status, "https://elsewhere", b"<Error><Code>AccessDenied</Code></Error>")
     assert (reason.code, word in reason.sentence, bool(reason.remedy)) == (code, True, True)
 
@@ -208,7 +208,7 @@ def test_status_has_its_cause(status: int, code: str, word: str) -> None:
     ],
 )
 def test_host_of_another_region_is_its_own_cause(status: int, code: str, region: str, reported: bool) -> None:
-    """S3's answer from the wrong region's host is a special redirect; only a valid region is reported."""
+    """S3's redirect to another region has its own cause; the message names the region only if it is valid."""
     reason = cause_of_status(status, "", f"<Error><Code>{code}</Code></Error>".encode(), region=region)
     assert (reason.code, "region" in reason.remedy) == ("wrong_region", True)
     assert ("The bucket is in eu-west-1." in reason.sentence) == reported
@@ -216,11 +216,11 @@ def test_host_of_another_region_is_its_own_cause(status: int, code: str, region:
 
 
 def test_changed_ca_file_is_read_again(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
-    """A CA that was renewed in place is used by the next look, without a restart."""
+    """After the CA file changes, the next read uses it without a restart."""
     readback = readback_of(host, tmp_path)
     assert readback.ca_file is not None
     right = readback.ca_file.read_bytes()
-    readback.ca_file.write_bytes(ca_file(tmp_path, "stranger").read_bytes())
+    readback.ca_file.write_bytes(ca_file(tmp_path, "other").read_bytes())
     first = web.get_document(URL, readback=readback)
     assert isinstance(first, PublicFailure)
     assert first.reason.code == "tls_untrusted"
@@ -229,19 +229,19 @@ def test_changed_ca_file_is_read_again(web: PublicHttpClient, host: Apiserver, t
 
 
 def test_view_without_settings_asks_the_public_web(web: PublicHttpClient) -> None:
-    """Without `connect_to` and CA file, requests go to the public web, with the public CAs."""
+    """Without `connect_to` and a CA file, the client connects to the public address and trusts the public CAs."""
     look = web.get_document("https://127.0.0.1:1/", readback=ReadbackSettings())
     assert isinstance(look, PublicFailure)
     assert look.reason.code == "unreachable"
 
 
 def test_deadline_is_five_seconds_for_every_server() -> None:
-    """AWS gives up after 5 s, so a look does too (facts.md#27)."""
+    """The limit is 5 s, as for AWS (facts.md#27)."""
     assert TOTAL_SECONDS == 5.0
 
 
 def test_proxy_leads_out_where_nothing_else_does(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
-    """The name is not resolved here, the tunnel leads to the URL's own host, and TLS is verified through it."""
+    """With a proxy the host name is not resolved locally; TLS is verified through the tunnel to that host."""
     direct = readback_of(host, tmp_path)
     assert direct.connect_to is not None
     with Proxy(reroute=direct.connect_to) as proxy:
@@ -252,7 +252,7 @@ def test_proxy_leads_out_where_nothing_else_does(web: PublicHttpClient, host: Ap
 
 
 def test_proxy_that_refuses_is_named(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
-    """With its setting, not with DNS."""
+    """A failure of the proxy is reported with its setting, not as a DNS failure."""
     with Proxy(refuse=True) as proxy:
         look = web.get_document(URL, readback=replace(readback_of(host, tmp_path), connect_to=None, proxy=proxy.url))
     assert isinstance(look, PublicFailure)
@@ -261,7 +261,7 @@ def test_proxy_that_refuses_is_named(web: PublicHttpClient, host: Apiserver, tmp
 
 
 def test_name_that_does_not_resolve_points_to_the_proxy(web: PublicHttpClient) -> None:
-    """Where only a proxy leads out the puts go through, and this fails: the remedy names the setting."""
+    """If only a proxy reaches the internet, puts succeed and the read-back fails: the remedy names the setting."""
     look = web.get_document("https://no-such-host.invalid/x", readback=ReadbackSettings())
     assert isinstance(look, PublicFailure)
     assert "publish.readback.proxy" in look.reason.remedy
@@ -270,7 +270,7 @@ def test_name_that_does_not_resolve_points_to_the_proxy(web: PublicHttpClient) -
 def test_without_a_ca_file_the_machine_decides(
     web: PublicHttpClient, host: Apiserver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`SSL_CERT_FILE` included, as OpenSSL has it; no list that a package brought along."""
+    """The system's trust store counts, `SSL_CERT_FILE` included, and no CA bundle of a package."""
     alone = readback_of(host, tmp_path)
     assert alone.ca_file is not None
     monkeypatch.setenv("SSL_CERT_FILE", str(alone.ca_file))

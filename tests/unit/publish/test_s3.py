@@ -1,4 +1,4 @@
-"""A working bucket: objects are listed, read, and put only over the state that was read."""
+"""A working bucket: objects are listed and read, and put only if they did not change since they were read."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +32,7 @@ def bucket(store: Store) -> Iterator[S3Bucket]:
 
 @pytest.fixture
 def careful(store: Store) -> Iterator[S3Bucket]:
-    """The same bucket, treated as a store without conditional writes."""
+    """The same bucket, used as a store without conditional writes."""
     made = S3Bucket(replace(store.publish, conditional_writes=False), puts=8)
     yield made
     made.close()
@@ -59,14 +59,14 @@ def test_absent_object_is_created_whole(bucket: S3Bucket) -> None:
 
 
 def test_absent_object_is_none(bucket: S3Bucket) -> None:
-    """Nothing there is an answer, not an error."""
+    """A missing object is a result, not an error."""
     assert bucket.get(KEY) is None
     assert bucket.head(KEY) is None
     assert bucket.list("") == {}
 
 
 def test_seen_object_is_replaced(bucket: S3Bucket) -> None:
-    """The write succeeds over exactly the object that was read."""
+    """The put succeeds if the object is still the one that was read."""
     newer = landed(bucket, OTHER, seen=landed(bucket))
     stored = bucket.get(KEY)
     assert stored is not None
@@ -75,7 +75,7 @@ def test_seen_object_is_replaced(bucket: S3Bucket) -> None:
 
 @pytest.mark.parametrize("kind", ["bucket", "careful"])
 def test_same_object_of_another_mirror_counts_as_landed(kind: str, request: pytest.FixtureRequest) -> None:
-    """Two mirrors that put the same converge: the later one finds its work done."""
+    """If two mirrors put the same object, the later one reports success."""
     bucket: S3Bucket = request.getfixturevalue(kind)
     first = landed(bucket)
     assert bucket.put(WANTED, snapshot=LATER, expected_etag=None) == PutStored(first)
@@ -84,7 +84,7 @@ def test_same_object_of_another_mirror_counts_as_landed(kind: str, request: pyte
 @pytest.mark.parametrize("kind", ["bucket", "careful"])
 @pytest.mark.parametrize("seen", [None, ETag("0" * 32)], ids=["seen-absent", "seen-another"])
 def test_foreign_object_is_kept_and_reported(kind: str, seen: ETag | None, request: pytest.FixtureRequest) -> None:
-    """An object that changed since the read is not overwritten, and the outcome has it."""
+    """An object that changed since the read is not overwritten, and the result has its content."""
     bucket: S3Bucket = request.getfixturevalue(kind)
     landed(bucket, OTHER)
     outcome = bucket.put(WANTED, snapshot=LATER, expected_etag=seen)
@@ -96,7 +96,7 @@ def test_foreign_object_is_kept_and_reported(kind: str, seen: ETag | None, reque
 
 @pytest.mark.parametrize("kind", ["bucket", "careful"])
 def test_vanished_object_is_reported_and_not_created_again(kind: str, request: pytest.FixtureRequest) -> None:
-    """If the object that was read is gone, the write does not happen."""
+    """If the object was deleted since the read, it is not created again."""
     bucket: S3Bucket = request.getfixturevalue(kind)
     assert bucket.put(WANTED, snapshot=SNAPSHOT, expected_etag=ETag("0" * 32)) == PutConflict(None)
     assert bucket.get(KEY) is None
@@ -110,13 +110,13 @@ def test_vanished_object_is_reported_and_not_created_again(kind: str, request: p
     ],
 )
 def test_same_bytes_under_other_headers_are_foreign(bucket: S3Bucket, there: PublicObject) -> None:
-    """Equal bytes are not enough: a relying party reads the headers too."""
+    """Equal bytes with other headers are not the same object, because relying parties read the headers too."""
     landed(bucket, there)
     assert isinstance(bucket.put(WANTED, snapshot=LATER, expected_etag=None), PutConflict)
 
 
 def test_headers_are_repaired_over_the_same_bytes(bucket: S3Bucket) -> None:
-    """A put of equal bytes over their own ETag changes the headers."""
+    """A put of equal bytes on the condition of their ETag replaces the headers."""
     etag = landed(bucket, replace(WANTED, content_type="text/plain"))
     assert landed(bucket, WANTED, seen=etag) == etag
     headers = bucket.head(KEY)
@@ -125,7 +125,7 @@ def test_headers_are_repaired_over_the_same_bytes(bucket: S3Bucket) -> None:
 
 
 def test_store_without_conditions_is_written_and_read_back(careful: S3Bucket) -> None:
-    """With `conditional_writes: false` creating and replacing work, each decided by reading."""
+    """With `conditional_writes: false`, creating and replacing work; the client compares before each put."""
     newer = landed(careful, OTHER, seen=landed(careful))
     stored = careful.get(KEY)
     assert stored is not None
@@ -133,7 +133,7 @@ def test_store_without_conditions_is_written_and_read_back(careful: S3Bucket) ->
 
 
 def test_long_listing_is_whole(store: Store, bucket: S3Bucket) -> None:
-    """More objects than one page holds are all found, and only those below the prefix."""
+    """A listing of several pages is complete, and has only objects below the prefix."""
     keys = [ObjectKey(f"many/{number:04d}") for number in range(1001)]
     store.server.put(store.publish.bucket, dict.fromkeys(keys, WANTED.body))
     landed(bucket, replace(WANTED, key=ObjectKey("manyfold")))
@@ -146,7 +146,7 @@ def test_long_listing_is_whole(store: Store, bucket: S3Bucket) -> None:
 
 
 def test_object_at_the_limit_is_read_and_a_larger_one_is_cut(bucket: S3Bucket) -> None:
-    """A body is never read far beyond the limit; a cut one is not ours, and is overwritten as foreign."""
+    """At most the limit is read of a body. A longer body is not ours, and a repair overwrites it."""
     landed(bucket, replace(WANTED, body=b"x" * MAX_OBJECT_BYTES))
     large = replace(WANTED, key=ObjectKey("large"), body=b"x" * (MAX_OBJECT_BYTES + 70_000))
     etag = landed(bucket, large)
@@ -158,13 +158,13 @@ def test_object_at_the_limit_is_read_and_a_larger_one_is_cut(bucket: S3Bucket) -
 
 
 def test_foreign_object_too_large_to_read_is_foreign(bucket: S3Bucket) -> None:
-    """What a put finds there although nothing should be there is not passed over."""
+    """An object that exists unexpectedly is reported, even if it is too large to read."""
     landed(bucket, replace(WANTED, body=b"x" * (MAX_OBJECT_BYTES + 1)))
     assert isinstance(bucket.put(WANTED, snapshot=LATER, expected_etag=None), PutConflict)
 
 
 def test_racing_writers_have_one_winner(bucket: S3Bucket) -> None:
-    """Of two writers that read the same state, exactly one succeeds, and the object has its bytes."""
+    """If two writers read the same state, exactly one put succeeds, and the object has its bytes."""
     bodies = (b"first", b"second")
     for number in range(20):
         key = ObjectKey(f"race/{number}")
@@ -178,14 +178,14 @@ def test_racing_writers_have_one_winner(bucket: S3Bucket) -> None:
 
 
 def test_closed_bucket_opens_again(bucket: S3Bucket) -> None:
-    """`close` gives back the connections; the next use makes new ones."""
+    """`close` releases the connections; the next request opens new ones."""
     bucket.close()
     bucket.close()
     assert bucket.get(KEY) is None
 
 
 def test_bucket_and_owner_are_asked_for_as_configured(store: Store) -> None:
-    """An expected owner is sent with every request, and a store that does not know it still works."""
+    """The expected owner is sent with every request, and a store that ignores it still works."""
     bucket = S3Bucket(replace(store.publish, expected_bucket_owner="123456789012"), puts=1)
     landed(bucket)
     assert bucket.get(KEY) is not None
@@ -203,16 +203,16 @@ def test_profile_gives_the_credentials(store: Store) -> None:
 
 
 def test_role_is_assumed_with_the_credentials_at_hand(store: Store) -> None:
-    """`publish.role_arn` makes every request carry what STS gave: only the bucket's own account may write."""
+    """With `publish.role_arn` every request has the credentials from STS."""
     server = store.server
     with aws_environment(server.certificates.ca_file, store.home, AWS_ENDPOINT_URL_STS=server.url):
         bucket = S3Bucket(replace(store.publish, role_arn="arn:aws:iam::000000000000:role/mirror"), puts=1)
         landed(bucket)
         bucket.close()
-        stranger = S3Bucket(replace(store.publish, role_arn="arn:aws:iam::123456789012:role/mirror"), puts=1)
+        other_account = S3Bucket(replace(store.publish, role_arn="arn:aws:iam::123456789012:role/mirror"), puts=1)
         with pytest.raises(BucketError) as caught:
-            landed(stranger, OTHER)
-        stranger.close()
+            landed(other_account, OTHER)
+        other_account.close()
     assert caught.value.code == "AccessDenied"
 
 
@@ -228,7 +228,7 @@ def test_endpoint_of_the_environment_holds(store: Store) -> None:
 
 @pytest.mark.parametrize("role", [None, "arn:aws:iam::123456789012:role/mirror"], ids=["plain", "role"])
 def test_missing_credentials_name_the_right(store: Store, role: str | None) -> None:
-    """Without any credentials the error says which right they must give."""
+    """Without credentials the error says which permissions they need."""
     with aws_environment(store.server.certificates.ca_file, store.home, AWS_ACCESS_KEY_ID=""):
         bucket = S3Bucket(replace(store.publish, role_arn=role), puts=1)
         with pytest.raises(BucketError) as caught:
@@ -238,7 +238,7 @@ def test_missing_credentials_name_the_right(store: Store, role: str | None) -> N
 
 
 def test_unknown_profile_is_named(store: Store) -> None:
-    """A profile that does not exist is an error of ours, with its name."""
+    """An unknown profile is reported by name."""
     bucket = S3Bucket(replace(store.publish, profile="nobody"), puts=1)
     with pytest.raises(BucketError) as caught:
         bucket.list("")
@@ -247,7 +247,7 @@ def test_unknown_profile_is_named(store: Store) -> None:
 
 
 def test_missing_bucket_is_named(store: Store) -> None:
-    """A missing bucket is an error in every operation that can detect it."""
+    """A missing bucket is reported in every operation that can detect it."""
     bucket = S3Bucket(replace(store.publish, bucket="does-not-exist"), puts=1)
     for operation in (lambda: bucket.list(""), lambda: bucket.get(KEY), lambda: landed(bucket)):
         with pytest.raises(BucketError) as caught:
@@ -258,12 +258,12 @@ def test_missing_bucket_is_named(store: Store) -> None:
 
 
 def hanging_profile(store: Store) -> None:
-    """A profile with a `credential_process` that never ends."""
+    """A profile whose `credential_process` never ends."""
     (store.home / "config").write_text("[profile hung]\ncredential_process = sleep 1000\n")
 
 
 def test_hanging_credential_process_ends_with_the_deadline(store: Store) -> None:
-    """The search for credentials is part of the request; the error reports it; the bucket can still be closed."""
+    """Obtaining credentials counts towards the deadline, the error says so, and the bucket can still be closed."""
     hanging_profile(store)
     bucket = S3Bucket(replace(store.publish, profile="hung"), puts=1, request_seconds=0.5)
     for ask in (lambda: bucket.list(""), lambda: bucket.get(KEY)):
@@ -276,7 +276,7 @@ def test_hanging_credential_process_ends_with_the_deadline(store: Store) -> None
 
 
 def test_hanging_credential_process_is_killed(store: Store) -> None:
-    """It leaves no process behind, so none add up over the passes; the error names its program."""
+    """The process is killed, so that none accumulate over the passes; the error names the program."""
     program, pid = store.home / "give-credentials", store.home / "pid"
     program.write_text(f"#!/bin/sh\nsleep 1000 &\necho $! >{pid}\nwait\n")
     program.chmod(0o755)
@@ -290,7 +290,7 @@ def test_hanging_credential_process_is_killed(store: Store) -> None:
 
 
 def test_checksums_can_be_left_out(store: Store) -> None:
-    """For stores that reject every such header: no put or get sends one."""
+    """Some stores reject checksum headers: with the setting, no request sends one."""
     sent = put_request(replace(store.publish, checksums=False), WANTED, SNAPSHOT)
     assert "ChecksumSHA256" not in sent
     assert "ChecksumSHA256" in put_request(store.publish, WANTED, SNAPSHOT)
@@ -341,7 +341,7 @@ ROLE = {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/mirror", "AWS_ACCESS_KEY
 def test_credentials_that_cannot_be_had_name_their_cause(
     store: Store, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], cause: str
 ) -> None:
-    """Not the bucket's endpoint, and no connection that was closed in the middle."""
+    """The error blames the source of the credentials, not the bucket's endpoint or a broken connection."""
     for name, value in {**environ, "AWS_MAX_ATTEMPTS": "1"}.items():
         monkeypatch.setenv(name, value)
     bucket = S3Bucket(store.publish, puts=1)

@@ -1,4 +1,4 @@
-"""One pass over a fake world: what it publishes, keeps, plans and reports while git and the bucket are healthy."""
+"""One pass against fake adapters: what it publishes, keeps, plans and reports while git and the bucket are healthy."""
 
 import json
 from dataclasses import replace
@@ -36,7 +36,7 @@ HOUR = timedelta(hours=1)
 
 
 def test_first_pass_publishes_the_apiservers_own_bytes(here: Situation) -> None:
-    """For the captured one-key cluster both objects and both files in git equal the apiserver's bodies."""
+    """For a captured cluster with one key, both objects and both files in git equal the apiserver's bodies."""
     report = here.run(ONE, ONE)
     discovery, jwks = capture(f"{ONE}-discovery").body(), capture(f"{ONE}-jwks").body()
     assert here.public(DISCOVERY_KEY) == discovery
@@ -51,7 +51,7 @@ def test_first_pass_publishes_the_apiservers_own_bytes(here: Situation) -> None:
 
 
 def test_objects_carry_their_types_cache_and_snapshot(here: Situation) -> None:
-    """Content types and cache control are those of the contract; the metadata names the commit."""
+    """Both objects have the specified content types and cache control; their metadata names the commit."""
     report = here.run(ONE, ONE)
     by_key = {str(key): stored for key, stored in here.world.bucket.objects.items()}
     assert by_key[DISCOVERY_KEY].content_type == "application/json"
@@ -68,7 +68,7 @@ def test_jwks_is_put_before_discovery(here: Situation) -> None:
 
 
 def test_second_pass_does_nothing(here: Situation) -> None:
-    """No commit, no put, no look, one listing."""
+    """An unchanged pass makes no commit, no put and no read-back. It lists the bucket once."""
     here.run(ONE, ONE)
     head = here.world.history.head
     here.world.bucket.requests.clear()
@@ -94,7 +94,7 @@ def test_dry_run_writes_nothing(here: Situation) -> None:
 
 
 def test_new_key_on_one_replica_is_public_at_once(here: Situation) -> None:
-    """The union of the replicas is published; the silent one does not delay it."""
+    """The union of the replicas is published; a replica that does not answer does not delay it."""
     here.run(ONE, ONE)
     report = here.run(BOTH, silent())
     shown = {key["kid"] for key in json.loads(capture(f"{BOTH}jwks").body())["keys"]}
@@ -162,13 +162,13 @@ def test_no_usable_apiserver_fails_and_keeps_the_keys(here: Situation) -> None:
 
 
 def test_one_issuers_defect_does_not_stop_the_others(here: Situation) -> None:
-    """An exception while one issuer is decided makes that issuer broken; the other one is published."""
+    """An exception while one issuer is processed makes that issuer broken; the other one is published."""
     here.show(ONE, ONE)
     settings = here.settings()
     bad = replace(
         settings.issuers[0], name=IssuerName("bad"), issuer=IssuerUrl(ISSUER + "2"), apiservers=("https://x",)
     )
-    here.world.source.answers["bad"] = ("not an answer",)  # type: ignore[assignment]  # a defect of an adapter
+    here.world.source.answers["bad"] = ("not an answer",)  # type: ignore[assignment]  # an adapter's defect
     report = reconcile(replace(settings, issuers=(bad, *settings.issuers)), here.world.ports(), here.now)
     assert [issuer.state for issuer in report.issuers] == [State.FAILED, State.CHANGED]
     assert here.public() == capture(f"{ONE}-jwks").body()
@@ -195,7 +195,7 @@ def test_first_pass_under_hold_publishes_nothing(here: Situation) -> None:
 
 
 def test_no_answer_at_all_is_a_failure(here: Situation) -> None:
-    """No observation is no success: preconditions fail closed."""
+    """A pass without any observation fails: preconditions fail closed."""
     here.run(ONE, ONE)
     assert here.run(after=HOUR).exit_status is ExitStatus.CURRENT
     here.world.source.answers = {}

@@ -1,4 +1,4 @@
-"""A pass and the bucket: documents of others, drift, failed and lost puts, and the look at the public URL."""
+"""A pass and the bucket: documents of other tools, drift, failed and lost puts, and the public read-back."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -23,7 +23,7 @@ HOUR = timedelta(hours=1)
 
 
 def test_foreign_documents_are_not_taken_over(here: Situation) -> None:
-    """Different objects from before the first pass wait for `adopt`; git and bucket do not change."""
+    """Before the first pass the bucket has other documents: they wait for `adopt`; git and bucket do not change."""
     here.world.bucket.write(JWKS_KEY, b'{"keys":["somebody else"]}')
     report = here.run(ONE, ONE)
     assert report.exit_status is ExitStatus.HELD
@@ -33,7 +33,7 @@ def test_foreign_documents_are_not_taken_over(here: Situation) -> None:
 
 
 def test_equal_documents_are_taken_over(here: Situation) -> None:
-    """Objects that are what we would put anyway need no decision; their headers are made right."""
+    """Objects with the desired bytes need no decision of an operator. The pass corrects their headers."""
     here.world.bucket.write(JWKS_KEY, capture(f"{ONE}-jwks").body())
     report = here.run(ONE, ONE)
     assert report.exit_status is ExitStatus.CURRENT
@@ -42,7 +42,7 @@ def test_equal_documents_are_taken_over(here: Situation) -> None:
 
 
 def test_failed_put_heals_in_the_next_pass(here: Situation) -> None:
-    """The next pass puts documents that are committed and not yet put, without any change of keys."""
+    """The next pass puts the documents that were committed but not put, although no key changes."""
     here.world.bucket.fails["put"] = BucketError("It could not be written.", remedy="Grant it.", code="AccessDenied")
     report = here.run(ONE, ONE)
     assert report.exit_status is ExitStatus.FAILED
@@ -55,7 +55,7 @@ def test_failed_put_heals_in_the_next_pass(here: Situation) -> None:
 
 
 def test_unreadable_bucket_does_not_begin_an_issuer(here: Situation) -> None:
-    """The bucket may hold another tool's documents: nothing is committed that a later pass would enforce."""
+    """The bucket may have another tool's documents: nothing is committed that a later pass would publish."""
     here.world.bucket.fails["list"] = BucketError("It could not be listed.", code="AccessDenied")
     report = here.run(ONE, ONE)
     assert report.exit_status is ExitStatus.FAILED
@@ -63,7 +63,7 @@ def test_unreadable_bucket_does_not_begin_an_issuer(here: Situation) -> None:
 
 
 def test_unreadable_bucket_does_not_stop_the_ledger(here: Situation) -> None:
-    """An issuer that is in git continues: the change is committed, and put when the bucket is back."""
+    """An issuer with a ledger continues: the change is committed, and put when the bucket is available again."""
     here.run(ONE, ONE)
     here.world.bucket.fails["list"] = BucketError("It could not be listed.", code="AccessDenied")
     report = here.run(BOTH, BOTH)
@@ -112,18 +112,18 @@ def test_restored_earlier_state_is_drift(here: Situation) -> None:
 
 
 def test_object_in_a_new_bucket_is_created_without_alarm(here: Situation) -> None:
-    """Other settings name another place: an object that is not there yet was not deleted."""
+    """With another bucket in the settings, the object is missing but not deleted: it is created without an event."""
     here.run(ONE, ONE)
     here.world.bucket.objects.clear()
     plain = here.world.publish
-    here.world.publish = lambda **more: plain(bucket="new-bucket", **more)  # type: ignore[method-assign]  # a lever
+    here.world.publish = lambda **more: plain(bucket="new-bucket", **more)  # type: ignore[method-assign]  # an override
     report = here.run()
     assert here.public() == capture(f"{ONE}-jwks").body()
     assert "bucket.drift" not in event_names(report)
 
 
 def test_object_written_between_look_and_put_is_not_overwritten(here: Situation) -> None:
-    """A conditional put loses the race and reports it, and the next pass decides on the current object."""
+    """The conditional put fails and is reported; the next pass decides on the current object."""
     here.run(ONE, ONE)
 
     def race(bucket: FakeBucket, _: object) -> None:
@@ -151,7 +151,7 @@ def test_wrong_headers_are_repaired_at_the_audit(here: Situation) -> None:
 
 
 def test_unreadable_headers_fail_the_audit(here: Situation) -> None:
-    """An audit that could not be made is a failure, and is made again in the next pass."""
+    """An audit that fails makes the pass fail, and the next pass repeats it."""
     here.run(ONE, ONE)
     here.world.bucket.fails["head"] = BucketError("It could not be read.", code="AccessDenied")
     assert here.run(after=HOUR).exit_status is ExitStatus.FAILED
@@ -161,14 +161,14 @@ def test_unreadable_headers_fail_the_audit(here: Situation) -> None:
 
 
 def test_status_shows_when_keys_may_sign(here: Situation) -> None:
-    """`Last-Modified` of the public JWKS, its max-age, and five minutes more; a pass without a read reports nothing."""
+    """The time is `Last-Modified` of the public JWKS plus max-age plus five minutes. No read-back, no time."""
     first, second = here.run(ONE, ONE), here.run()
     assert first.issuers[0].safe_to_sign_at == MOMENT + timedelta(minutes=10)
     assert second.issuers[0].safe_to_sign_at is None
 
 
 def test_unreadable_public_url_fails_until_it_is_readable(here: Situation) -> None:
-    """A put without a successful anonymous read-back is no success, in this pass and in every later one."""
+    """Without a successful anonymous read-back after a put, this pass and every later one fail."""
     here.world.web.blocked = Reason("forbidden", "The world gets 403.", "Allow s3:GetObject.")
     assert here.run(ONE, ONE).exit_status is ExitStatus.FAILED
     report = here.run()
@@ -179,7 +179,7 @@ def test_unreadable_public_url_fails_until_it_is_readable(here: Situation) -> No
 
 
 def test_cache_that_shows_an_earlier_state_is_pending_then_a_failure(here: Situation) -> None:
-    """A CDN may lag for max-age and five minutes; after that it is wrong."""
+    """A CDN may serve old bytes for max-age plus five minutes; after that the pass fails."""
     here.run(ONE, ONE)
     url = f"{here.world.base_url}/{JWKS_KEY}"
     old = next(stored for key, stored in here.world.bucket.objects.items() if key == JWKS_KEY)
@@ -194,7 +194,7 @@ def test_cache_that_shows_an_earlier_state_is_pending_then_a_failure(here: Situa
 
 
 def test_public_url_is_looked_at_again_after_the_interval(here: Situation) -> None:
-    """The bucket can become private at any time: anonymous reads are audited."""
+    """The anonymous read-back is repeated, because the bucket can become private at any time."""
     here.run(ONE, ONE)
     here.world.web.blocked = Reason("forbidden", "The world gets 403.", "Allow s3:GetObject.")
     assert here.run().exit_status is ExitStatus.CURRENT
@@ -202,7 +202,7 @@ def test_public_url_is_looked_at_again_after_the_interval(here: Situation) -> No
 
 
 def test_foreign_mirror_without_remote_is_drift(here: Situation) -> None:
-    """A snapshot that we do not know, and no remote: it is repaired, with the advice to share a remote."""
+    """The object names an unknown commit and there is no remote. It is repaired; the event advises a shared remote."""
     here.run(ONE, ONE)
     theirs = jwks_body(*weak_pair())
     here.world.bucket.write(JWKS_KEY, theirs, "application/jwk-set+json", "public, max-age=300", CommitId("f" * 40))
@@ -214,7 +214,7 @@ def test_foreign_mirror_without_remote_is_drift(here: Situation) -> None:
 
 
 def test_foreign_state_that_loses_nothing_is_replaced(here: Situation) -> None:
-    """After an adoption every key there is one of ours and stays: nothing speaks against the put."""
+    """After an adoption the ledger has every key of the object, so replacing it removes none."""
     here.run(BOTH, BOTH)
     theirs = capture(f"{ONE}-jwks").body()
     here.world.bucket.write(JWKS_KEY, theirs, "application/jwk-set+json", "public, max-age=300", CommitId("f" * 40))
@@ -223,7 +223,7 @@ def test_foreign_state_that_loses_nothing_is_replaced(here: Situation) -> None:
 
 
 def test_borrowed_metadata_does_not_hold_up_a_repair(here: Situation) -> None:
-    """A body that names a commit of ours, which does not hold it, is drift and is repaired."""
+    """A body names one of our commits that does not contain it. It is drift and is repaired."""
     head = here.run(ONE, ONE).commit
     here.world.bucket.write(JWKS_KEY, b"evil", "application/jwk-set+json", "public, max-age=300", head)
     assert "bucket.drift" in event_names(here.run())
@@ -241,7 +241,7 @@ def test_kill_between_put_and_look_is_made_up_for(here: Situation) -> None:
 
 
 def test_object_that_changed_since_the_listing_is_left_alone(here: Situation) -> None:
-    """Neither a repair nor an audit overwrites what may be newer than the history that was read."""
+    """Neither a repair nor an audit overwrites an object that may be newer than the history that was read."""
     here.run(ONE, ONE)
 
     class Moving(FakeBucket):
@@ -256,7 +256,7 @@ def test_object_that_changed_since_the_listing_is_left_alone(here: Situation) ->
 
 
 def test_foreign_documents_are_held_where_every_key_waits(here: Situation) -> None:
-    """With `new_keys: hold` nothing is put yet; another tool's documents are reported before they are recorded."""
+    """With `new_keys: hold` nothing is put yet; another tool's documents are still reported and wait for `adopt`."""
     here.run(ONE, ONE)
     fresh = Situation(
         here.state_dir / "new", FakeWorld(base_url=here.world.base_url), policy=KeyPolicy(new_keys="hold")

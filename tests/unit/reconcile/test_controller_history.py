@@ -19,7 +19,7 @@ from support.situations import BOTH, LEDGER, ONE, PUBLIC, Situation, event_names
 
 
 def test_broken_repository_fails_before_anything(here: Situation) -> None:
-    """Without a history nothing is decided and nothing is put."""
+    """Without a readable history the pass decides nothing and puts nothing."""
     here.world.history.broken = True
     report = here.run(ONE, ONE)
     assert report.exit_status is ExitStatus.FAILED
@@ -28,7 +28,7 @@ def test_broken_repository_fails_before_anything(here: Situation) -> None:
 
 
 def test_ledger_that_does_not_validate_is_written_again(here: Situation) -> None:
-    """The nearest version that validates counts, a new key is published all the same, and the pass reports it once."""
+    """The nearest version that validates counts. A new key is still published, and the pass reports the ledger once."""
     here.run(ONE, ONE)
     tamper(here, {LEDGER: b"{}"})
     report = here.run(BOTH, BOTH)
@@ -39,7 +39,7 @@ def test_ledger_that_does_not_validate_is_written_again(here: Situation) -> None
 
 
 def test_ledger_that_never_validated_adds_and_removes_nothing(here: Situation) -> None:
-    """If no ledger can be read anywhere, keys of the apiservers are added, and public keys retire in their time."""
+    """If no ledger can be read anywhere, the apiservers' keys are added, and public keys retire as usual."""
     here.run(BOTH, BOTH)
     here.world.history.head = None
     here.world.history.commit(
@@ -53,7 +53,7 @@ def test_ledger_that_never_validated_adds_and_removes_nothing(here: Situation) -
 
 
 def test_changed_text_under_public_is_rewritten(here: Situation) -> None:
-    """The ledger decides: another text under public/ is reported and rendered again by a commit."""
+    """The ledger is authoritative: a changed file under public/ is reported, and a commit renders it again."""
     here.run(ONE, ONE)
     tamper(here, {f"{PUBLIC}/openid/v1/jwks": b'{"keys":[]}'})
     report = here.run()
@@ -63,7 +63,7 @@ def test_changed_text_under_public_is_rewritten(here: Situation) -> None:
 
 
 def test_concurrent_commit_of_an_operator_is_merged(here: Situation) -> None:
-    """A branch that moved between reading and committing is read again; both commits stay."""
+    """The branch moves between reading and committing: it is read again, and both commits stay."""
     here.run(ONE, ONE)
 
     def operator(history: FakeHistory) -> None:
@@ -78,7 +78,7 @@ def test_concurrent_commit_of_an_operator_is_merged(here: Situation) -> None:
 
 
 def test_branch_that_never_stands_still_fails_the_pass(here: Situation) -> None:
-    """After five tries the pass gives up with a sentence, and puts nothing that is not committed."""
+    """After five tries the pass fails with a message, and puts nothing that is not committed."""
     here.run(ONE, ONE)
     here.world.history.moved_by = meddle
     report = here.run(BOTH, BOTH)
@@ -101,7 +101,7 @@ def meddle(history: FakeHistory) -> None:
 
 
 def test_pass_that_cannot_read_git_keeps_what_was_seen(here: Situation) -> None:
-    """A pass that decides nothing forgets nothing: after it an intact bucket needs no audit."""
+    """A pass that cannot read git keeps the local state: after it an intact bucket needs no audit."""
     here.run(ONE, ONE)
     here.world.history.broken = True
     here.run()
@@ -112,7 +112,7 @@ def test_pass_that_cannot_read_git_keeps_what_was_seen(here: Situation) -> None:
 
 
 class PatientSource(FakeSource):
-    """Apiservers that answer only when the asking is cancelled."""
+    """Apiservers that respond only when polling is cancelled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,14 +130,14 @@ class PatientSource(FakeSource):
 
 
 class Interrupted(FakeHistory):
-    """An operator presses Ctrl-C while git works."""
+    """A history in which an operator presses Ctrl-C while git runs."""
 
     def prepare(self) -> None:
         raise KeyboardInterrupt
 
 
 def test_interrupt_while_git_is_read_cancels_the_asking(here: Situation) -> None:
-    """Leaving the pass early also ends the requests."""
+    """An early exit from the pass also cancels its requests to apiservers."""
     here.world.source, here.world.history = PatientSource(), Interrupted()
     with pytest.raises(KeyboardInterrupt):
         plan_pass(here.settings(), here.world.ports(), here.now)
@@ -153,7 +153,7 @@ def test_broken_repository_does_not_wait_for_apiservers(here: Situation) -> None
 
 
 def test_dry_run_announces_a_commit_without_key_changes(here: Situation) -> None:
-    """A tampered discovery document in git is rendered anew: the plan says that it would commit."""
+    """A changed discovery document in git will be rendered again: the plan reports the commit."""
     here.run(ONE, ONE)
     tamper(here, {f"{PUBLIC}/.well-known/openid-configuration": b"{}"})
     report = here.plan()

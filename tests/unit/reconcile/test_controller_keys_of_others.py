@@ -1,4 +1,4 @@
-"""A pass over several issuers: keys and primes that two of them share."""
+"""A pass over several issuers that share a key, or whose RSA keys share a prime."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from support.situations import ISSUER, ONE, Situation, answer, public_kids
 
 
 def test_key_that_two_issuers_show_is_reported(here: Situation) -> None:
-    """One key at two issuers lets each sign for the other: an event at both, and no change of either."""
+    """With one key at two issuers, each can sign for the other: both report an event, and nothing changes."""
     here.show(ONE, ONE)
     settings = here.settings()
     twin = replace(settings.issuers[0], name=IssuerName("twin"), issuer=IssuerUrl(ISSUER + "-twin"))
@@ -28,7 +28,7 @@ def test_key_that_two_issuers_show_is_reported(here: Situation) -> None:
 
 
 def test_key_that_shares_a_prime_with_a_known_one_is_held(here: Situation) -> None:
-    """Factoring one of the two reveals both: the new key waits for an operator, under any policy."""
+    """A shared prime reveals both private keys, so the new key is held under any policy."""
     first, second = weak_pair()
     discovery = answer(ONE).discovery
     here.run(Answer("https://10.0.0.11:6443", discovery, jwks_body(first)))
@@ -40,7 +40,7 @@ def test_key_that_shares_a_prime_with_a_known_one_is_held(here: Situation) -> No
 
 
 def test_key_that_shares_a_prime_with_one_of_an_issuer_left_out_is_held(here: Situation) -> None:
-    """A shard, or an operator's pass for one issuer, compares new keys with those of the whole configuration."""
+    """With `--shard` or `--only`, new keys are compared with those of the whole configuration."""
     first, second = weak_pair()
     here.run(Answer("https://10.0.0.11:6443", answer(ONE).discovery, jwks_body(first)))
     (known,) = here.settings().issuers

@@ -1,4 +1,4 @@
-"""A pass and the git remote: what waits for a push, what continues without one, and mirrors that share it."""
+"""A pass and the git remote: which changes wait for a push, which do not, and several mirrors with one remote."""
 
 from datetime import timedelta
 
@@ -30,7 +30,7 @@ HOUR = timedelta(hours=1)
 
 
 def test_empty_state_dir_pushes_before_it_puts(shared: Situation) -> None:
-    """A machine without history fetches shallowly and pushes first: public state never exists only here."""
+    """A machine without history makes a shallow fetch and pushes before it puts: no public state exists only here."""
     pushed_before_put: list[int] = []
     shared.world.bucket.before_put = lambda *_: pushed_before_put.append(shared.world.history.pushes)
     report = shared.run(ONE, ONE)
@@ -41,7 +41,7 @@ def test_empty_state_dir_pushes_before_it_puts(shared: Situation) -> None:
 
 
 def test_kept_disk_completes_its_history_with_the_second_pass(shared: Situation) -> None:
-    """A pod for one pass fetches only the newest commit; a persistent disk can restore the remote."""
+    """A pod that runs one pass fetches only the newest commit. A kept disk fetches all, and can restore the remote."""
     shared.run(ONE, ONE)
     assert shared.world.history.completed == 0
     remote_of(shared).down = True
@@ -53,7 +53,7 @@ def test_kept_disk_completes_its_history_with_the_second_pass(shared: Situation)
 
 
 def test_history_that_cannot_be_completed_is_a_warning(shared: Situation) -> None:
-    """The keys are public by then: the pass succeeds, and says what the remote did not give."""
+    """The keys are already public, so the pass succeeds and warns that the remote did not give the older commits."""
     shared.run(ONE, ONE)
     remote_of(shared).gives_no_history = True
     report = shared.run()
@@ -62,7 +62,7 @@ def test_history_that_cannot_be_completed_is_a_warning(shared: Situation) -> Non
 
 
 def test_empty_state_dir_without_remote_decides_nothing(shared: Situation) -> None:
-    """Neither history nor remote: exit 1, nothing committed, nothing put."""
+    """Without history and without the remote, the pass exits with 1, commits nothing and puts nothing."""
     remote_of(shared).down = True
     report = shared.run(ONE, ONE)
     assert report.exit_status is ExitStatus.FAILED
@@ -79,7 +79,7 @@ def test_empty_state_dir_with_refused_push_puts_nothing(shared: Situation) -> No
 
 
 def test_addition_does_not_wait_for_the_remote(shared: Situation) -> None:
-    """With a history of our own a new key is committed and public while the remote is down; the push comes later."""
+    """With local history, a new key is committed and public while the remote is down; the push follows later."""
     shared.run(ONE, ONE)
     remote_of(shared).down = True
     report = shared.run(BOTH, BOTH)
@@ -93,7 +93,7 @@ def test_addition_does_not_wait_for_the_remote(shared: Situation) -> None:
 
 
 def test_removal_waits_for_the_remote(shared: Situation) -> None:
-    """A key that is due for removal stays public until the remote has answered."""
+    """A key that is due for removal stays public until the remote answers."""
     shared.run(BOTH, BOTH)
     shared.run(LAST, LAST)
     kept = shared.public()
@@ -116,7 +116,7 @@ def test_required_push_comes_before_every_put(shared: Situation) -> None:
 
 
 def test_refused_push_hook_is_reported_and_retried(shared: Situation) -> None:
-    """A push that fails later is a warning with the number of waiting commits."""
+    """If earlier commits were pushed, a refused push is a warning with the number of unpushed commits."""
     shared.run(ONE, ONE)
     remote_of(shared).refuses_pushes = True
     report = shared.run(BOTH, BOTH)
@@ -126,7 +126,7 @@ def test_refused_push_hook_is_reported_and_retried(shared: Situation) -> None:
 
 
 def test_two_mirrors_with_one_remote_converge(shared: Situation) -> None:
-    """A lost race for the push is merged: both parents stay, and both mirrors end with the same head and bucket."""
+    """The mirror that loses the race merges: both parents stay, and both mirrors end with the same head and bucket."""
     shared.run(ONE, ONE)
     other = shared.beside()
     other.run(ONE, ONE)
@@ -147,7 +147,7 @@ def test_two_mirrors_with_one_remote_converge(shared: Situation) -> None:
 
 
 def test_revoked_key_is_not_restored_by_a_disconnected_mirror(shared: Situation) -> None:
-    """A key that another mirror removed stays removed while the remote is down, with a report; new keys do not wait."""
+    """While the remote is down, a key that another mirror removed stays removed, and this is reported."""
     shared.run(BOTH, BOTH)
     other = shared.beside()
     stolen = shared.run().issuers[0].records[0].key
@@ -171,7 +171,7 @@ def answer_with(apiserver: str, *keys: Key) -> Answer:
 
 
 def test_key_set_that_we_had_before_is_another_mirrors_when_it_put_it(shared: Situation) -> None:
-    """The bytes without the revoked key are also the state that the remote had; who put them now is what counts."""
+    """Another mirror put an older key set of ours after a revocation: it stays while the remote is down."""
     shared.run(ONE, ONE)
     before = shared.public() or b""
     remote_of(shared).down = True
@@ -189,7 +189,7 @@ def test_key_set_that_we_had_before_is_another_mirrors_when_it_put_it(shared: Si
 
 
 def test_opaque_kid_is_not_removed_without_an_answer(shared: Situation) -> None:
-    """An external signer's kid is no hash: a public key with such a kid still counts as a key."""
+    """An external signer's kid is not a hash. A public key with such a kid still counts as a key."""
     mine, theirs = with_kid(RSA_KEYS[0], "signer/1"), with_kid(RSA_KEYS[1], "signer/2")
     shared.policy = KeyPolicy(kid="opaque")
     answers = [answer_with(url, mine) for url in shared.apiservers]
@@ -202,7 +202,7 @@ def test_opaque_kid_is_not_removed_without_an_answer(shared: Situation) -> None:
 
 
 def test_new_key_goes_over_what_another_mirror_put_while_the_remote_is_down(shared: Situation) -> None:
-    """An addition never waits, no matter who wrote the object last."""
+    """An addition never waits, whoever wrote the object last."""
     shared.run(ONE, ONE)
     other = shared.beside()
     other.run(ONE, ONE)
@@ -213,7 +213,7 @@ def test_new_key_goes_over_what_another_mirror_put_while_the_remote_is_down(shar
 
 
 def test_revoked_key_leaves_without_the_remote_even_from_a_changed_body(shared: Situation) -> None:
-    """Only unrevoked keys delay a put: a blank that another writer added does not keep a revoked key public."""
+    """Only a key that is not revoked can delay a put; extra white space in the body does not."""
     shared.run(BOTH, BOTH)
     remote_of(shared).down = True
     shared.world.bucket.write(JWKS_KEY, (shared.public() or b"").replace(b'"keys":[', b'"keys": ['))
@@ -225,7 +225,7 @@ def test_revoked_key_leaves_without_the_remote_even_from_a_changed_body(shared: 
 
 
 def test_foreign_key_without_the_remote_is_no_success(shared: Situation) -> None:
-    """What may be another mirror's stays for an audit interval, and the pass fails; then ours is put."""
+    """A document that may be another mirror's stays for an audit interval while the pass fails; then ours is put."""
     shared.run(ONE, ONE)
     meant = shared.public()
     remote_of(shared).down = True
@@ -239,7 +239,7 @@ def test_foreign_key_without_the_remote_is_no_success(shared: Situation) -> None
 
 
 def test_foreign_body_without_a_commit_is_repaired_without_the_remote(shared: Situation) -> None:
-    """No mirror writes an object that names no commit: there is nothing to wait for."""
+    """An object that names no commit is from no mirror, so its repair does not wait for the remote."""
     shared.run(ONE, ONE)
     meant = shared.public()
     remote_of(shared).down = True
@@ -250,7 +250,7 @@ def test_foreign_body_without_a_commit_is_repaired_without_the_remote(shared: Si
 
 
 def test_lost_race_against_another_mirror_is_no_alarm(shared: Situation) -> None:
-    """With a shared remote another mirror may put first: a second pass follows at once and finds the desired state."""
+    """Another mirror with the same remote may put first: a second pass follows at once and finds the desired state."""
     shared.run(ONE, ONE)
     other = shared.beside()
 
@@ -268,7 +268,7 @@ def test_lost_race_against_another_mirror_is_no_alarm(shared: Situation) -> None
 
 
 def test_writer_that_wins_every_race_makes_the_pass_degraded(shared: Situation) -> None:
-    """After the passes that follow at once the next scheduled one decides."""
+    """After a limited number of immediate passes the issuer is degraded, and the next scheduled pass continues."""
     shared.run(ONE, ONE)
 
     def race(bucket: FakeBucket, _: object) -> None:
@@ -281,7 +281,7 @@ def test_writer_that_wins_every_race_makes_the_pass_degraded(shared: Situation) 
 
 
 def test_discovery_waits_for_its_jwks(shared: Situation) -> None:
-    """A discovery document never promises an algorithm while the JWKS with its key waits."""
+    """A discovery document never lists an algorithm before the JWKS with that key is put."""
     shared.run(BOTH, BOTH)
     remote_of(shared).down = True
     here = shared.public(DISCOVERY_KEY)
@@ -291,14 +291,14 @@ def test_discovery_waits_for_its_jwks(shared: Situation) -> None:
 
 
 def test_first_push_comes_before_puts_in_the_second_pass_too(shared: Situation) -> None:
-    """As long as the remote has none of our history nothing is put."""
+    """Nothing is put until the remote has our history."""
     remote_of(shared).refuses_pushes = True
     assert [shared.run(ONE, ONE).exit_status for _ in range(2)] == [ExitStatus.FAILED] * 2
     assert shared.world.bucket.objects == {}
 
 
 def test_stopped_pass_reports_nothing_as_done(shared: Situation) -> None:
-    """After a refused first push no key "is published" and no object "would be put"; the commit is named."""
+    """After a refused first push, the report calls no key published and no object put; it names the commit."""
     remote_of(shared).refuses_pushes = True
     report = shared.run(ONE, ONE)
     assert report.issuers[0].changes == ()

@@ -1,4 +1,4 @@
-"""What a pass does after its puts: caches are invalidated, once, and a failure there fails nothing."""
+"""After its puts a pass invalidates caches, once. A failure there does not fail the pass."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +16,14 @@ COMMIT = CommitId("c" * 40)
 DISTRIBUTION = "E2QWRUHAPOMQZL"
 PUBLISH = PublishSettings("bucket", "eu-west-1", "https://oidc.example.com", cloudfront_distribution=DISTRIBUTION)
 URL = "https://oidc.example.com/a/openid/v1/jwks"
-DISTURBED = Reason("cdn.AccessDenied", "It was not told.", "Allow it.")
+DISTURBED = Reason("cdn.AccessDenied", "The invalidation was refused.", "Allow it.")
 
 
 @pytest.fixture
 def behind_cdn(tmp_path: Path) -> Situation:
     situation = Situation(tmp_path)
     plain = situation.world.publish
-    situation.world.publish = lambda **more: plain(cloudfront_distribution=DISTRIBUTION, **more)  # type: ignore[method-assign]  # a lever of the fake
+    situation.world.publish = lambda **more: plain(cloudfront_distribution=DISTRIBUTION, **more)  # type: ignore[method-assign]  # an override
     return situation
 
 
@@ -49,7 +49,7 @@ def test_unchanged_document_is_not_invalidated(behind_cdn: Situation) -> None:
 
 
 def test_failing_cdn_is_a_warning_with_remedy(behind_cdn: Situation) -> None:
-    """A pass never fails for a cache: it ages out by itself."""
+    """The pass does not fail: cached documents expire by themselves."""
     behind_cdn.world.cdn.fails = DISTURBED
     report = behind_cdn.run(ONE, ONE)
     (event,) = report.events
@@ -69,9 +69,9 @@ def test_defect_in_a_cdn_is_a_warning() -> None:
 
 
 def test_repair_of_the_same_commit_is_another_invalidation(behind_cdn: Situation) -> None:
-    """An intruder's bytes may be cached: the repair is invalidated, although the commit was invalidated before."""
+    """The CDN may have cached another writer's bytes: the repair invalidates again, although the commit is the same."""
     behind_cdn.run(ONE, ONE)
-    behind_cdn.world.bucket.write(JWKS_KEY, b"intruder", snapshot=None)
+    behind_cdn.world.bucket.write(JWKS_KEY, b"tampered", snapshot=None)
     behind_cdn.run()
     references = [reference for *_, reference in behind_cdn.world.cdn.reported]
     assert reported(behind_cdn)[1] == (f"/{JWKS_KEY}",)
@@ -112,7 +112,7 @@ def test_dry_run_sends_no_invalidation(behind_cdn: Situation) -> None:
 
 
 def test_distributions_are_distinguished() -> None:
-    """One invalidation per distribution and identity, for any buckets and issuers behind it."""
+    """Each distribution and identity gets one invalidation for all buckets and issuers behind it."""
     changed = (
         ChangedPath(PUBLISH, URL, "1"),
         ChangedPath(replace(PUBLISH, bucket="other"), "https://oidc.example.com/b", "1"),
@@ -130,7 +130,7 @@ def test_distributions_are_distinguished() -> None:
 
 
 def test_reference_follows_from_commit_and_changes() -> None:
-    """The same changes in any order are one invalidation; another commit or another change is another."""
+    """The same commit and changes, in any order, give the same reference; any other commit or change gives another."""
     one, two = ChangedPath(PUBLISH, URL, "1"), ChangedPath(PUBLISH, f"{URL}2", "1")
     (first,), (again,) = invalidations((one, two), COMMIT), invalidations((two, one), COMMIT)
     assert first == again
@@ -144,7 +144,7 @@ def test_reference_follows_from_commit_and_changes() -> None:
 
 
 def test_more_paths_than_cloudfront_takes_are_reported() -> None:
-    """Paths over the limit expire by the cache's own age, and this is reported."""
+    """Paths over the limit are not invalidated and expire by themselves; a warning reports it."""
     world = FakeWorld()
     made = invalidations((ChangedPath(PUBLISH, f"{URL}{n}", "") for n in range(MOST_PATHS + 2)), COMMIT)
     events = send_invalidations(world.ports(), made, workers=2)
@@ -162,5 +162,5 @@ def test_more_paths_than_cloudfront_takes_are_reported() -> None:
     ],
 )
 def test_path_is_that_of_the_public_url(url: str, path: str) -> None:
-    """The viewers' paths are invalidated; characters that RFC 1738 calls unsafe are escaped."""
+    """The invalidated path is that of the public URL, with the characters escaped that RFC 1738 calls unsafe."""
     assert path_of(url) == path

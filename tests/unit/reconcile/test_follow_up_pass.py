@@ -1,4 +1,4 @@
-"""A second pass follows at once when puts were overtaken: a slow mirror must not undo another's decisions."""
+"""If the branch moved during the puts, a second pass follows: a slow mirror must not undo another's decisions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from support.situations import BOTH, DISCOVERY_KEY, JWKS_KEY, LAST, ONE, Situati
 
 
 def while_putting(here: Situation, act: Callable[[], None]) -> None:
-    """Call `act` once, when this mirror has pushed and puts its JWKS."""
+    """Call `act` once: after this mirror has pushed, while it puts its JWKS."""
     left = [act]
 
     def run(_: FakeBucket, obj: PublicObject) -> None:
@@ -25,7 +25,7 @@ def while_putting(here: Situation, act: Callable[[], None]) -> None:
 
 
 def revoked_by(here: Situation, thumbprint: Thumbprint, name: str = "other") -> Callable[[], None]:
-    """Another mirror revokes a key by its configuration, commits and pushes; its own puts do not reach our bucket."""
+    """Another mirror revokes a key by its configuration, commits and pushes. Its puts go to another bucket."""
 
     def act() -> None:
         other = here.beside(name)
@@ -41,7 +41,7 @@ def first_key(here: Situation) -> Thumbprint:
 
 
 def test_revocation_during_a_slow_put_is_not_undone(shared: Situation) -> None:
-    """The pass adds a key while another mirror revokes one: a second pass follows at once and puts what counts."""
+    """The pass adds a key while another mirror revokes one: a second pass follows at once and puts the merged state."""
     shared.run(ONE, ONE)
     revoked = first_key(shared)
     kid = shared.plan().issuers[0].records[0].key.kid
@@ -54,7 +54,7 @@ def test_revocation_during_a_slow_put_is_not_undone(shared: Situation) -> None:
 
 
 def test_reports_of_both_passes_are_one(shared: Situation) -> None:
-    """The puts and changes of the first pass are reported too."""
+    """The report also has the puts and changes of the first pass."""
     shared.run(ONE, ONE)
     while_putting(shared, revoked_by(shared, first_key(shared)))
     report = shared.run(BOTH, BOTH)
@@ -65,7 +65,7 @@ def test_reports_of_both_passes_are_one(shared: Situation) -> None:
 
 
 def test_branch_that_moves_each_time_is_followed_a_few_times(shared: Situation) -> None:
-    """The next pass continues: a pass ends, even if others keep writing."""
+    """The number of follow-up passes is limited, even if others keep writing; the next scheduled pass continues."""
     shared.run(ONE, ONE)
     asked = len(shared.world.source.asked)
     history = shared.world.history
@@ -76,7 +76,7 @@ def test_branch_that_moves_each_time_is_followed_a_few_times(shared: Situation) 
 
     shared.world.history = Restless(commits=history.commits, remote=history.remote, head=history.head)
     shared.world.history.tracking = history.tracking
-    # Each pass must add a key again: another writer deletes the JWKS in between.
+    # Another writer deletes the JWKS between the passes, so each pass adds the key again.
     bucket = shared.world.bucket
     shared.world.history.at_the_end = bucket.objects.clear
     shared.run(BOTH, BOTH)
@@ -85,19 +85,19 @@ def test_branch_that_moves_each_time_is_followed_a_few_times(shared: Situation) 
 
 @pytest.mark.parametrize("failing", ["looking-up", "nothing"], ids=str)
 def test_remote_that_is_asked_in_vain_is_no_trouble(shared: Situation, failing: str) -> None:
-    """After puts that add keys one `ls-remote`: where it fails or says the same, the pass is over."""
+    """After puts that add keys, one `ls-remote` follows. If it fails or shows the same commit, the pass ends."""
     shared.run(ONE, ONE)
     history, asked = shared.world.history, len(shared.world.source.asked)
     looked: list[bool] = []
 
-    class Deaf(FakeHistory):
+    class Unmoved(FakeHistory):
         def remote_head(self) -> CommitId | None:
             looked.append(True)
             if failing == "looking-up":
                 raise RemoteError("No answer.")
             return super().remote_head()
 
-    shared.world.history = Deaf(commits=history.commits, remote=history.remote, head=history.head)
+    shared.world.history = Unmoved(commits=history.commits, remote=history.remote, head=history.head)
     shared.world.history.tracking = history.tracking
     report = shared.run(BOTH, BOTH)
     assert report.exit_status is ExitStatus.CURRENT
@@ -107,7 +107,7 @@ def test_remote_that_is_asked_in_vain_is_no_trouble(shared: Situation, failing: 
 
 
 def test_pass_that_puts_nothing_sends_no_request(shared: Situation) -> None:
-    """Nothing can be undone by it, so a steady pass costs no process more."""
+    """A pass without puts cannot undo anything, so it starts no extra process."""
     shared.run(BOTH, BOTH)
     history = shared.world.history
 
@@ -121,7 +121,7 @@ def test_pass_that_puts_nothing_sends_no_request(shared: Situation) -> None:
 
 
 def test_mirror_alone_sends_no_request(tmp_path: Path) -> None:
-    """Without a remote no other mirror can have moved it."""
+    """Without a remote no other mirror can have moved the branch."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)
     assert here.run(BOTH, BOTH).exit_status is ExitStatus.CURRENT

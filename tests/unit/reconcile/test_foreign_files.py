@@ -1,4 +1,4 @@
-"""A pass by root leaves its files in the state directory: reported until the desired state is public."""
+"""A pass by root leaves files of root in the state directory: passes fail until the desired state is public."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -18,7 +18,7 @@ from support.users import SERVICE_UID, as_user, give, open_folder
 
 @dataclass
 class Service:
-    """A mirror of a user of its own, with real git."""
+    """A mirror that runs as a separate user, with real git."""
 
     here: Situation
     folder: Path
@@ -39,7 +39,7 @@ class Service:
 @pytest.fixture
 def service() -> Iterator[Service]:
     with ExitStack() as stack:
-        # What a pass imports late may lie where only root may look: one is made before.
+        # The modules may be readable by root alone: a first pass as root imports those that are imported late.
         make_service(stack.enter_context(open_folder())).run(ONE, ONE, uid=0)
         yield make_service(stack.enter_context(open_folder()))
 
@@ -52,7 +52,7 @@ def make_service(folder: Path) -> Service:
 
 
 def by_a_pass_of_root(service: Service) -> None:
-    """As it was seen: root wrote the branch, so the service can neither lock nor move it."""
+    """Root wrote the branch, so the service can neither lock nor move it."""
     service.run(BOTH, BOTH, uid=0)
 
 
@@ -71,7 +71,7 @@ def lock_file(service: Service) -> None:
 
 
 def private_files(service: Service) -> None:
-    """With root's umask of 077."""
+    """Files that root wrote with umask 077."""
     for path in (service.here.state_dir / "local-state.json", service.repository / "HEAD"):
         give(path, 0).chmod(0o600)
 
@@ -86,7 +86,7 @@ def whole_repository(service: Service) -> None:
     ids=lambda f: f.__name__,
 )
 def test_no_pass_is_well_while_the_key_is_not_public(service: Service, leave: Callable[[Service], None]) -> None:
-    """Neither the pass whose commit failed nor any after it, and nothing in them calls the issuer current."""
+    """The pass whose commit fails and all later ones fail, and none reports the issuer as current."""
     service.run(ONE, ONE)
     leave(service)
     before = service.here.public()

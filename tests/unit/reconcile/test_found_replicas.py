@@ -1,4 +1,4 @@
-"""Replicas that were found: with fewer than expected keys are added, and none begins or ends retiring."""
+"""Discovered replicas: with fewer than expected, keys are added, but no retirement begins or ends."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -19,7 +19,7 @@ DAY = timedelta(hours=24)
 
 @pytest.fixture
 def here(tmp_path: Path) -> Situation:
-    """Two replicas expected behind a name; both showed two keys."""
+    """Two replicas are expected behind a name; both showed two keys."""
     made = Situation(tmp_path, apiservers=HOST, discover="dns", expect_replicas=2)
     made.run(found(BOTH, 1), found(BOTH, 2))
     return made
@@ -34,7 +34,7 @@ def blocked(report: Report) -> bool:
 
 
 def test_all_expected_replicas_let_a_key_retire_and_leave(here: Situation) -> None:
-    """With as many answers as expected a missing key retires, and leaves after its time."""
+    """If all expected replicas answer, a missing key retires and is dropped after its time."""
     gone = here.run(found(LAST, 1), found(LAST, 2))
     assert statuses_of(gone) == [Status.PUBLISHED, Status.RETIRING, Status.RETIRING]
     assert statuses_of(here.run(after=DAY)) == [Status.DROPPED, Status.DROPPED, Status.PUBLISHED]
@@ -53,27 +53,27 @@ FEWER_IDS = ["one-found", "one-silent", "lookup-broken", "one-poisoned"]
 def test_fewer_answers_add_keys_and_begin_no_retirement(
     here: Situation, answers: tuple[Answer | Unusable, ...]
 ) -> None:
-    """A replica that was not found could still show the keys that are missing: they stay, the new one is public."""
+    """A replica that was not found may still show the missing keys: they stay, and the new key is public."""
     report = here.run(*answers)
     assert (statuses_of(report), blocked(report)) == ([Status.PUBLISHED] * 3, True)
 
 
 @pytest.mark.parametrize("answers", FEWER, ids=FEWER_IDS)
 def test_fewer_answers_end_no_retirement(here: Situation, answers: tuple[Answer | Unusable, ...]) -> None:
-    """What retires already does not leave while a replica is missing."""
+    """A key that already retires is not dropped while a replica is missing."""
     here.run(found(LAST, 1), found(LAST, 2))
     report = here.run(*answers, after=DAY)
     assert statuses_of(report) == [Status.PUBLISHED, Status.RETIRING, Status.RETIRING]
 
 
 def test_more_replicas_than_expected_must_all_answer(here: Situation) -> None:
-    """A discovered third replica counts: a key that only this replica shows stays."""
+    """A third replica that was discovered counts: a key that only it shows stays."""
     report = here.run(found(LAST, 1), found(LAST, 2), found(BOTH, 3))
     assert statuses_of(report) == [Status.PUBLISHED] * 3
 
 
 def test_replicas_that_come_and_go_are_no_other_source(here: Situation) -> None:
-    """Found addresses may change from pass to pass; how they are found may not, without an event."""
+    """A change of the discovered addresses is no event; a change of the discovery method is."""
     assert "sources.changed" not in names(here.run(found(BOTH, 7), found(BOTH, 8)))
     here.discover, here.expect_replicas = None, None
     assert "sources.changed" in names(here.run(found(BOTH, 7)))
@@ -104,7 +104,7 @@ def test_apiserver_of_a_kubeconfig_is_one_source(tmp_path: Path) -> None:
 
 
 def test_one_answer_is_enough_only_where_one_is_expected(tmp_path: Path) -> None:
-    """The service of the own cluster, with five connections, is not complete with one answer."""
+    """The Service of the own cluster, polled over five connections, is not complete with one answer."""
     publish = Situation(tmp_path).settings().issuers[0]
     in_cluster = replace(publish, apiservers=(), load_balancer=True, auth=AuthSettings(in_cluster=True))
     by_kubeconfig: Issuer = replace(publish, apiservers=(), auth=AuthSettings(kubeconfig=tmp_path / "config"))
@@ -112,6 +112,6 @@ def test_one_answer_is_enough_only_where_one_is_expected(tmp_path: Path) -> None
 
 
 def test_first_pass_publishes_what_a_single_replica_shows(tmp_path: Path) -> None:
-    """A lookup that finds one of three does not keep the first keys back."""
+    """If a lookup finds one of three replicas, its keys are still published."""
     here = Situation(tmp_path, apiservers=HOST, discover="dns", expect_replicas=3)
     assert statuses_of(here.run(found(ONE, 1))) == [Status.PUBLISHED]

@@ -1,4 +1,4 @@
-"""The state of an issuer after a pass: current only when every key that should be public is, and nothing waits."""
+"""The state of an issuer after a pass: it is current only if every key that should be public is, and nothing waits."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -22,7 +22,7 @@ def here(tmp_path: Path) -> Situation:
 
 
 def test_new_key_that_the_remote_did_not_take_waits_for_push(tmp_path: Path) -> None:
-    """An empty disk, a refused push: the new key is not public, and no output may call its issuer current."""
+    """An empty disk and a refused push: the new key is not public, and no output calls the issuer current."""
     one = with_remote(tmp_path)
     one.run(ONE, ONE)
     two = one.beside()
@@ -36,7 +36,7 @@ def test_new_key_that_the_remote_did_not_take_waits_for_push(tmp_path: Path) -> 
 
 
 def test_issuer_without_a_change_stays_current_when_the_push_is_refused(tmp_path: Path) -> None:
-    """The public documents are the desired ones; the pass fails only because of its push."""
+    """The public documents are correct; only the push fails the pass."""
     one = with_remote(tmp_path)
     one.run(ONE, ONE)
     assert one.world.history.remote is not None
@@ -45,7 +45,7 @@ def test_issuer_without_a_change_stays_current_when_the_push_is_refused(tmp_path
 
 
 def test_commit_that_failed_makes_the_issuer_failed(here: Situation) -> None:
-    """The branch could not be moved: the new key is in git nowhere, and not public."""
+    """The branch cannot be moved, so the new key is neither in git nor public."""
     here.run(ONE, ONE)
 
     def refuse(_: FakeHistory) -> None:
@@ -78,14 +78,14 @@ def test_rotation_is_a_flag_and_not_a_state(here: Situation) -> None:
 
 
 def test_replica_that_refuses_what_another_took_is_degraded(here: Situation) -> None:
-    """A restarting apiserver answers 403 for a moment; the credential is right, and the pass continues."""
+    """A restarting apiserver answers 403 for a moment although the credential is valid; the pass continues."""
     here.run(ONE, ONE)
     report = here.run(ONE, silent(code="forbidden"))
     assert (report.issuers[0].state, report.exit_status) == (State.DEGRADED, ExitStatus.CURRENT)
 
 
 def test_replicas_that_are_not_found_are_degraded(tmp_path: Path) -> None:
-    """Three are expected, two were found: an event, a state, and no retirement."""
+    """Two of three expected replicas are found: an event, the state degraded, and no retirement."""
     here = Situation(tmp_path, discover="endpointslices", expect_replicas=3)
     here.run(ONE, ONE)
     report = here.run(ONE, ONE)
@@ -96,7 +96,7 @@ def test_replicas_that_are_not_found_are_degraded(tmp_path: Path) -> None:
 
 
 def test_dry_run_reports_no_transition_as_done(here: Situation) -> None:
-    """The key is not published yet: it is among the changes, and no event reports it as public."""
+    """The dry run lists the key as a change, and no event reports it as public."""
     report = here.plan(ONE, ONE)
     assert [str(change.status) for change in report.issuers[0].changes] == ["published"]
     assert [event.name for event in report.issuers[0].events if event.name.startswith("key.")] == []
@@ -105,14 +105,14 @@ def test_dry_run_reports_no_transition_as_done(here: Situation) -> None:
 
 
 def test_former_issuer_that_gets_no_keys_need_not_be_public(here: Situation) -> None:
-    """A state that no one can change is no problem."""
+    """An operator cannot change this state, so it is not a problem."""
     report = here.run(ONE, ONE).issuers[0]
     assert replace(report, objects=(), records=()).state is State.UNPUBLISHED
     assert replace(report, objects=(), records=(), changes=(), must_be_public=False).state is State.CURRENT
 
 
 def test_safe_to_sign_never_moves_because_of_another_key(here: Situation) -> None:
-    """The old key may sign since the day it was seen in public; only the new one waits for caches."""
+    """The old key may sign since it was first read back; only the new key waits for caches."""
     first = here.run(ONE, ONE).issuers[0]
     (old,) = first.records
     here.run(BOTH, BOTH, after=timedelta(hours=5))
@@ -128,7 +128,7 @@ def test_safe_to_sign_never_moves_because_of_another_key(here: Situation) -> Non
 
 
 def test_empty_disk_knows_that_a_key_was_public_before_another_changed_the_document(tmp_path: Path) -> None:
-    """A pod of a CronJob: the ledger dates the old key's publication; the object's date is that of the new key."""
+    """A CronJob's pod has no local state: the ledger dates the old key's publication; the object's date is too new."""
     one = with_remote(tmp_path)
     one.run(ONE, ONE)
     one.now += timedelta(hours=5)
@@ -143,7 +143,7 @@ def test_empty_disk_knows_that_a_key_was_public_before_another_changed_the_docum
 
 
 def test_empty_disk_takes_the_date_of_the_object_where_no_other_key_changed_it(tmp_path: Path) -> None:
-    """A put that failed for hours: the commit's date would say safe while caches have the document from before."""
+    """If a put failed for hours, the commit's date is too early: caches still have the previous document."""
     one = with_remote(tmp_path)
     one.run(ONE, ONE)
     put_at = one.now + timedelta(hours=5)
@@ -171,7 +171,7 @@ def test_empty_disk_takes_the_date_of_the_object_where_no_other_key_changed_it(t
 def test_ledger_shows_that_another_key_changed_the_document(
     here: Situation, other: dict[str, Any], expected: bool
 ) -> None:
-    """Only a change that certainly came later proves that the earlier document had this key."""
+    """Only a change that is certainly later proves that an earlier document had this key."""
     (record,) = here.run(ONE, ONE).issuers[0].records
     another = replace(record, key=KeyName(Kid("another"), "RS256", Thumbprint("x" * 43)), **other)
     known = safe_before(record, {}, (record, another))

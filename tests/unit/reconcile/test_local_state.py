@@ -1,4 +1,4 @@
-"""`local-state.json`, a mirror's memory outside git: it loads again, and damage never makes a pass fail.
+"""`local-state.json`, the state of a mirror outside git: it is read back unchanged, and damage never fails a pass.
 
 When headers and public URLs are read: only remembered successes delay it.
 """
@@ -62,7 +62,7 @@ def save(folder: Path, state: LocalState) -> None:
 
 
 def written(folder: Path, **changes: object) -> None:
-    """A file as this program writes it, with other members."""
+    """A file of this version with other members."""
     save(folder, FULL)
     path = folder / LOCAL_STATE_FILE_NAME
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -79,7 +79,7 @@ def test_state_comes_back(tmp_path: Path, state: LocalState) -> None:
 
 
 def test_issuer_of_which_nothing_is_remembered_is_not_written(tmp_path: Path) -> None:
-    """The file does not grow by issuers that came and went."""
+    """An issuer without state has no entry, so the file does not grow with removed issuers."""
     save(tmp_path, LocalState({ISSUER: LocalIssuerState(), OTHER: LocalIssuerState(apiservers="x")}))
     assert load_local_state(tmp_path) == LocalState({OTHER: LocalIssuerState(apiservers="x")})
 
@@ -93,7 +93,7 @@ def test_same_state_does_not_touch_the_file(tmp_path: Path) -> None:
 
 
 def test_same_state_has_the_same_bytes(tmp_path: Path) -> None:
-    """The result does not depend on the order of the updates."""
+    """The bytes do not depend on the order of the updates."""
     save(tmp_path, FULL)
     first = (tmp_path / LOCAL_STATE_FILE_NAME).read_bytes()
     (tmp_path / LOCAL_STATE_FILE_NAME).unlink()
@@ -102,7 +102,7 @@ def test_same_state_has_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_moments_of_other_time_zones_are_read_as_utc(tmp_path: Path) -> None:
-    """A manual restore of the file can write any value."""
+    """A manually restored file may have any time zone."""
     zone = timezone(timedelta(hours=5))
     save(tmp_path, LocalState({ISSUER: LocalIssuerState(tolerated_since=MOMENT.astimezone(zone))}))
     found = load_local_state(tmp_path).of(ISSUER).tolerated_since
@@ -131,7 +131,7 @@ def with_issuer(entry: object) -> str:
     ],
 )
 def test_damaged_file_counts_as_empty_and_is_reported(tmp_path: Path, text: str) -> None:
-    """Then this mirror works like a pod with an empty disk."""
+    """With a damaged file the mirror works like a pod with an empty disk."""
     (tmp_path / LOCAL_STATE_FILE_NAME).write_text(text)
     found = load_local_state(tmp_path)
     assert replace(found, warning="") == LocalState()
@@ -140,7 +140,7 @@ def test_damaged_file_counts_as_empty_and_is_reported(tmp_path: Path, text: str)
 
 @pytest.mark.parametrize("version", [0, 2, "1", None], ids=str)
 def test_file_of_another_version_counts_as_empty_and_is_reported(tmp_path: Path, version: object) -> None:
-    """What a newer program keeps there is not guessed."""
+    """The format of a newer program is not guessed."""
     written(tmp_path, version=version)
     found = load_local_state(tmp_path)
     assert replace(found, warning="") == LocalState()
@@ -163,7 +163,7 @@ def names(report: Report) -> set[str]:
 
 
 def test_file_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
-    """Without it the next pass knows less, which is no failure of this one."""
+    """The next pass then knows less; this pass does not fail."""
     here = Situation(tmp_path)
     (tmp_path / LOCAL_STATE_FILE_NAME).mkdir()
     report = here.run(ONE, ONE)
@@ -201,13 +201,13 @@ def test_state_directory_that_is_gone_is_an_error(tmp_path: Path) -> None:
     ids=["no-sources", "a-list", "empty", "no-mapping", "nothing-known", "never-pushed", "full"],
 )
 def test_file_of_earlier_programs_is_read(tmp_path: Path, text: str, state: LocalState) -> None:
-    """What still has a meaning: the apiservers, adopted documents, and whether anything was pushed."""
+    """Three things are still used: the apiservers, the adopted documents, and whether anything was pushed."""
     (tmp_path / FORMER_FILE_NAME).write_text(text)
     assert load_local_state(tmp_path) == state
 
 
 def test_file_of_earlier_programs_is_read_once(tmp_path: Path) -> None:
-    """The first update replaces it, although nothing changes; afterwards the new one counts."""
+    """The first update replaces the old file even without a change; then only the new file counts."""
     (tmp_path / FORMER_FILE_NAME).write_text(json.dumps({"sources": {ISSUER: "abc"}}))
     update(tmp_path, lambda state: state)
     assert not (tmp_path / FORMER_FILE_NAME).exists()
@@ -215,14 +215,14 @@ def test_file_of_earlier_programs_is_read_once(tmp_path: Path) -> None:
 
 
 def test_both_files_stand_after_a_kill(tmp_path: Path) -> None:
-    """Killed between writing the new file and removing the old: the new one counts."""
+    """After a kill between writing the new file and removing the old one, the new file counts."""
     save(tmp_path, FULL)
     (tmp_path / FORMER_FILE_NAME).write_text(json.dumps({"sources": {OTHER: "old"}}))
     assert load_local_state(tmp_path) == FULL
 
 
 def test_pass_after_an_upgrade_changes_no_apiservers(tmp_path: Path) -> None:
-    """What the earlier program called sources is the same digest: no retirement starts anew by an upgrade."""
+    """The earlier program stored the same digest as `sources`, so an upgrade restarts no retirement."""
     here = Situation(tmp_path)
     here.run(BOTH, BOTH)
     known = load_local_state(tmp_path).of(ISSUER).apiservers
@@ -240,7 +240,7 @@ def test_pass_after_an_upgrade_changes_no_apiservers(tmp_path: Path) -> None:
 
 
 def test_unknown_issuer_has_nothing(tmp_path: Path) -> None:
-    """And apiservers that were never known have not changed."""
+    """An unknown issuer has an empty state, and its apiservers do not count as changed."""
     assert LocalState().of(ISSUER) == LocalIssuerState()
     assert not LocalState().apiservers_changed(ISSUER, "abc")
     assert not FULL.apiservers_changed(ISSUER, "abc")
@@ -248,7 +248,7 @@ def test_unknown_issuer_has_nothing(tmp_path: Path) -> None:
 
 
 def test_adopted_documents_are_known_by_their_bytes(tmp_path: Path) -> None:
-    """Another adoption replaces the adopted state; the rest of the issuer stays."""
+    """Another adoption replaces the adopted documents; the rest of the issuer's state stays."""
     save(tmp_path, FULL)
     record_adopted(tmp_path, {ISSUER: [b"new"], OTHER: [b"x", b"y"]})
     found = load_local_state(tmp_path)
@@ -260,7 +260,7 @@ def test_adopted_documents_are_known_by_their_bytes(tmp_path: Path) -> None:
 
 
 def test_update_changes_what_is_there_by_then(tmp_path: Path) -> None:
-    """An operator's command and a pass at the same time: neither undoes the other."""
+    """A command and a pass update the file at the same time: neither undoes the other."""
     save(tmp_path, FULL)
     update(tmp_path, lambda state: replace(state, trusted_head="5" * 40))
     record_adopted(tmp_path, {OTHER: [b"x"]})
@@ -272,7 +272,7 @@ def test_update_changes_what_is_there_by_then(tmp_path: Path) -> None:
 
 
 def test_held_key_that_is_missing_is_dropped_after_its_time(tmp_path: Path) -> None:
-    """Counted here, from the first pass in which every apiserver answered without it."""
+    """The time runs from the first pass in which every apiserver answered without the key."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)
     here.policy = KeyPolicy(new_keys="hold")
@@ -292,7 +292,7 @@ def statuses(report: Report) -> set[str]:
 
 
 def test_held_key_that_comes_back_is_missing_no_more(tmp_path: Path) -> None:
-    """Then its time begins anew."""
+    """The time of absence is reset."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)
     here.policy = KeyPolicy(new_keys="hold")
@@ -303,7 +303,7 @@ def test_held_key_that_comes_back_is_missing_no_more(tmp_path: Path) -> None:
 
 
 def test_empty_disk_drops_no_held_key(tmp_path: Path) -> None:
-    """A pod knows of no earlier pass, however old the record is."""
+    """A pod with an empty disk has seen no earlier pass, so it drops no held key, however old the record is."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)
     here.policy = KeyPolicy(new_keys="hold")
@@ -317,7 +317,7 @@ def test_empty_disk_drops_no_held_key(tmp_path: Path) -> None:
 
 
 def left_alone(tmp_path: Path) -> Situation:
-    """The remote is unreachable, and the JWKS names an unknown snapshot: it may be another mirror's."""
+    """The remote is unreachable and the JWKS names an unknown snapshot: it may be another mirror's document."""
     here = with_remote(tmp_path)
     here.run(BOTH, BOTH)
     assert here.world.history.remote is not None
@@ -331,7 +331,7 @@ def tolerated(here: Situation) -> datetime | None:
 
 
 def test_other_writers_document_stands_at_most_an_audit_interval(tmp_path: Path) -> None:
-    """Then what the ledger says is put, and again at most once an interval."""
+    """After an audit interval the mirror puts the documents of its ledger, at most once an interval."""
     here = left_alone(tmp_path)
     here.run(after=timedelta(minutes=1))
     begun = here.now
@@ -348,7 +348,7 @@ def test_other_writers_document_stands_at_most_an_audit_interval(tmp_path: Path)
 
 
 def test_remote_that_is_back_ends_the_patience(tmp_path: Path) -> None:
-    """It does not know the snapshot either: what the ledger says is put at once, and soon nothing is remembered."""
+    """The remote lacks that snapshot: the ledger's documents are put at once, and the stored date is removed."""
     here = left_alone(tmp_path)
     here.run(after=timedelta(minutes=1))
     assert here.world.history.remote is not None
@@ -380,12 +380,12 @@ STAMPED = VerificationCache({AUDITED_ISSUER: VerifiedAt(MOMENT, fingerprint(PUBL
     ids=["never", "just_now", "before_the_interval", "at_the_interval", "from_the_future", "other_settings", "always"],
 )
 def test_due(audits: VerificationCache, publish: PublishSettings, age: int, *, due: bool) -> None:
-    """Due when never, too long ago, in the future, or under other settings."""
+    """A read is due if it never happened, is too old, is dated in the future, or was made with other settings."""
     assert audits.is_due(AUDITED_ISSUER, publish, BODIES, LEDGER, MOMENT + timedelta(seconds=age)) is due
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
-    """The file carries every stamp, and no draft stays behind."""
+    """Every timestamp is saved, and no temporary file remains."""
     save_verified(tmp_path, STAMPED)
     assert load_verified(tmp_path) == STAMPED
     assert [path.name for path in tmp_path.iterdir()] == [VERIFIED_FILE_NAME]
@@ -406,29 +406,29 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_file_means_audit_now(tmp_path: Path, text: str) -> None:
-    """A cache that cannot be read is no reason to fail, and no reason to skip a look."""
+    """A damaged file fails nothing, and the next audit is not skipped."""
     (tmp_path / VERIFIED_FILE_NAME).write_text(text)
     assert load_verified(tmp_path) == VerificationCache()
 
 
 def test_missing_file_means_audit_now(tmp_path: Path) -> None:
-    """The first pass looks at everything."""
+    """Without the file, everything is audited."""
     assert load_verified(tmp_path) == VerificationCache()
 
 
 def test_unwritable_directory_is_reported(tmp_path: Path) -> None:
-    """A full or missing directory gives a sentence with a remedy."""
+    """A full or missing directory gives a message with a remedy."""
     with pytest.raises(HistoryError, match="cannot be written"):
         save_verified(tmp_path / "missing", STAMPED)
 
 
 def test_other_bodies_are_due() -> None:
-    """If a pass was killed between put and read-back, the next pass reads the objects back."""
+    """If a pass was killed between put and read-back, the next pass reads the objects."""
     assert STAMPED.is_due(AUDITED_ISSUER, PUBLISH, (b"jwks", b"new"), LEDGER, MOMENT)
 
 
 def test_new_revocation_is_due() -> None:
-    """The bytes may be the same: the object must name a commit that knows the revocation."""
+    """After a revocation the bytes may be the same, but the object must name a commit that has the revocation."""
     revoked = KeyRecord(
         KeyName(Kid("gone"), "RS256", Thumbprint("a" * 43)),
         Status.REVOKED,

@@ -1,4 +1,4 @@
-"""How the last pass ended, and the events of seven days, as the next `status` reads them."""
+"""The result of the last pass and the events of seven days, which the next `status` reads."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -52,7 +52,7 @@ def test_drift_is_remembered_for_seven_days(tmp_path: Path) -> None:
 
 
 def test_event_that_goes_on_is_one_and_one_that_returns_is_another() -> None:
-    """An unsigned ledger is reported in every pass: that is one event with a beginning and an end."""
+    """An unsigned ledger is reported in every pass: that is one event with a first and a last time."""
     first = remember_pass(remember_pass(None, drifted(0)), drifted(1))
     assert names(first) == [(DRIFT.sentence, 0)]
     assert first.events[0].until == MOMENT + DAY
@@ -61,7 +61,7 @@ def test_event_that_goes_on_is_one_and_one_that_returns_is_another() -> None:
 
 
 def test_event_goes_on_over_a_pass_that_was_broken_off() -> None:
-    """That pass adds only what it saw."""
+    """An interrupted pass adds only the events that it saw."""
     first = remember_pass(None, drifted(0))
     stopped = remember_events(first, replace(drifted(1), failures=(Reason("push.failed", "Broken off.", ""),)))
     assert stopped == replace(first, events=stopped.events)
@@ -71,14 +71,14 @@ def test_event_goes_on_over_a_pass_that_was_broken_off() -> None:
 
 
 def test_number_of_events_is_bounded() -> None:
-    """A writer of the bucket can cause any number of events: only the newest are kept."""
+    """Another writer to the bucket can cause any number of events: only the newest are kept."""
     events = tuple(replace(DRIFT, sentence=str(number)) for number in range(MOST_KEPT_EVENTS + 10))
     found = remember_pass(None, report(issuer("a", events=events)))
     assert [past.event.sentence for past in found.events] == [str(number + 10) for number in range(MOST_KEPT_EVENTS)]
 
 
 def test_issuers_of_other_passes_are_kept_and_those_that_left_are_forgotten() -> None:
-    """An operator's command runs a pass for a single issuer."""
+    """A command may run a pass for a single issuer; the other issuers' results stay."""
     both = remember_pass(None, report(issuer("a"), issuer("b", held=(Reason("key.held", "Held.", ""),))))
     a, b = list(both.issuers)
     only = remember_pass(both, report(issuer("a"), now=MOMENT + DAY), left_alone=[b])
@@ -87,7 +87,7 @@ def test_issuers_of_other_passes_are_kept_and_those_that_left_are_forgotten() ->
 
 
 def test_pass_that_came_to_no_issuer_fails_all() -> None:
-    """An issuer that was current before may not be current now."""
+    """If a pass reaches no issuer, all count as failed, also those that were current before."""
     found = remember_pass(
         remember_pass(None, report(issuer("a"))), report(failures=(Reason("pass.failed", "No.", ""),))
     )
@@ -95,7 +95,7 @@ def test_pass_that_came_to_no_issuer_fails_all() -> None:
 
 
 def test_file_gives_back_what_was_written(tmp_path: Path) -> None:
-    """Texts, dates and states survive."""
+    """Texts, dates and states are read back unchanged."""
     failed = report(issuer("a", events=(DRIFT,)), failures=(Reason("push.failed", "No.", "Wait."),))
     found = remember_pass(None, failed)
     save_last_pass(tmp_path, found)
@@ -107,7 +107,7 @@ def test_file_gives_back_what_was_written(tmp_path: Path) -> None:
     "text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "time": "x"}', '{"version": 1}', "[" * 100_000]
 )
 def test_damaged_file_is_none(tmp_path: Path, text: str) -> None:
-    """Then `status` says that it does not know."""
+    """With a damaged file `status` reports that the last result is unknown."""
     (tmp_path / LAST_RESULT_FILE_NAME).write_text(text)
     assert load_last_pass(tmp_path) is None
     assert load_last_pass(tmp_path / "absent") is None
@@ -115,10 +115,10 @@ def test_damaged_file_is_none(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize(("fails", "status"), [(False, ExitStatus.CURRENT), (True, ExitStatus.FAILED)])
 def test_repaired_drift_fails_the_pass_where_that_is_wanted(tmp_path: Path, fails: bool, status: ExitStatus) -> None:
-    """`fail_on_drift`: the object is repaired either way."""
+    """With `fail_on_drift` the object is still repaired, but the pass fails."""
 
     class Strict(Situation):
-        def settings(self) -> object:  # type: ignore[override]  # the same type, written short
+        def settings(self) -> object:  # type: ignore[override]  # the same type; annotated as object for brevity
             return replace(super().settings(), fail_on_drift=fails)
 
     here = Strict(tmp_path)

@@ -1,4 +1,4 @@
-"""An issuer's migration: the keys stay public under its former text too; and what a change of sources restarts."""
+"""Migration of an issuer: the keys stay public under the former URL too. Changed sources restart retirements."""
 
 import json
 from dataclasses import replace
@@ -23,7 +23,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def here(tmp_path: Path) -> Situation:
-    """A cluster that had the issuer OLD until now; the mirror has published it."""
+    """A cluster whose issuer was OLD until now; the mirror has published it."""
     made = Situation(tmp_path, issuer=OLD)
     before = tuple(
         replace(a, discovery=a.discovery.replace(b"cluster/identifier", b"old")) for a in (answer(ONE), answer(ONE))
@@ -52,7 +52,7 @@ def kids_of(case: str) -> set[str]:
 
 
 def test_former_issuer_gets_new_keys_until_its_last_day_ends(here: Situation) -> None:
-    """On the last day (UTC) a new key is published under the former issuer; the day after it is not."""
+    """On the last day (UTC) a new key is still published under the former issuer; on the day after, it is not."""
     here.now = MOMENT.replace(day=24, hour=23, minute=59)
     here.run(BOTH, BOTH)
     assert kids(here, OLD_JWKS) == kids_of(BOTH)
@@ -63,7 +63,7 @@ def test_former_issuer_gets_new_keys_until_its_last_day_ends(here: Situation) ->
 
 
 def test_unpublished_former_issuer_does_not_wait(here: Situation) -> None:
-    """Its time was over before it had any key: a revocation under the issuer is no reason to ask an operator there."""
+    """The former issuer expired before it had any key, so a revocation needs no decision of an operator there."""
     here.former = (FormerIssuerSettings(IssuerUrl(f"{BASE_URL}/older"), date(2020, 1, 1)),)
     records = here.run(BOTH, BOTH).issuers[0].records
     here.policy = replace(here.policy, revoked=frozenset({records[0].key.thumbprint}))
@@ -73,7 +73,7 @@ def test_unpublished_former_issuer_does_not_wait(here: Situation) -> None:
 
 
 def test_removal_goes_on_under_a_former_issuer(here: Situation) -> None:
-    """After its last day, a key that is missing everywhere still leaves the former issuer."""
+    """After the last day, a key that is missing everywhere is still removed from the former issuer."""
     here.run(BOTH, BOTH)
     here.now = MOMENT + timedelta(days=10)
     here.run(ONE, ONE)
@@ -83,7 +83,7 @@ def test_removal_goes_on_under_a_former_issuer(here: Situation) -> None:
 
 
 def test_revocation_reaches_the_former_issuer(here: Situation) -> None:
-    """A key that is revoked under the issuer leaves its former one in the same pass."""
+    """A key that is revoked under the issuer is removed from the former one in the same pass."""
     here.run(BOTH, BOTH)
     thumbprint = next(r.key.thumbprint for r in here.run().issuers[0].records if isinstance(r.key, RsaKey))
     here.policy = replace(here.policy, revoked=frozenset({thumbprint}))
@@ -121,7 +121,7 @@ def test_changed_apiservers_restart_the_retirement(tmp_path: Path) -> None:
 
 
 def test_unchanged_apiservers_are_no_event(tmp_path: Path) -> None:
-    """The order in which apiservers are listed is no change."""
+    """The same apiservers in another order are not a change."""
     here = Situation(tmp_path)
     here.run(BOTH, BOTH)
     here.apiservers = here.apiservers[::-1]
@@ -129,7 +129,7 @@ def test_unchanged_apiservers_are_no_event(tmp_path: Path) -> None:
 
 
 def test_other_ca_is_another_source(tmp_path: Path) -> None:
-    """The CA's bytes count, not its path; an unreadable one is different from none."""
+    """The bytes of the CA file count, not its path; an unreadable file differs from none."""
     issuer = Situation(tmp_path).settings().issuers[0]
     digests = [apiserver_fingerprint(issuer)]
     for text in ("one", "two"):

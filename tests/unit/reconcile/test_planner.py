@@ -1,4 +1,4 @@
-"""Apiserver certificates that expire soon are reported in time, in every pass, and change nothing."""
+"""Findings of the plan: circular credentials, and apiserver certificates that expire soon."""
 
 from dataclasses import replace
 from datetime import date, timedelta
@@ -37,7 +37,7 @@ FILE = Path("/var/run/token")
     ],
 )
 def test_token_of_an_own_issuer_is_found(issuer: str, entry: str | None) -> None:
-    """The token's `iss` is compared code point by code point with every issuer that is published."""
+    """The token's `iss` is compared exactly with every published issuer."""
     found = find_self_dependent_credentials(
         (FIRST, SECOND), lambda publish: None if publish.profile else WebIdentityToken(FILE, issuer)
     )
@@ -51,7 +51,7 @@ def test_credentials_of_all_issuers_are_reported_once() -> None:
 
 
 def test_pass_over_a_part_knows_the_whole_configuration(tmp_path: Path) -> None:
-    """With `--only` and `--shard` the token may be of an issuer that is left out: that locks out as well."""
+    """With `--only` and `--shard` the token's issuer may be outside the pass: the dependency is still reported."""
     situation = Situation(tmp_path)
     situation.show(ONE, ONE)
     situation.world.own_token = WebIdentityToken(FILE, FIRST.issuer)
@@ -62,7 +62,7 @@ def test_pass_over_a_part_knows_the_whole_configuration(tmp_path: Path) -> None:
 
 
 def test_pass_warns_of_circular_credentials(tmp_path: Path) -> None:
-    """The pass reports it, with the remedy, and does not fail; a dry run reports it too."""
+    """The pass and its dry run report it with the remedy, and do not fail."""
     situation = Situation(tmp_path)
     situation.world.own_token = WebIdentityToken(FILE, ISSUER)
     for report in (situation.plan(ONE, ONE), situation.run(ONE, ONE)):
@@ -84,7 +84,7 @@ NAME = "apiserver.certificate_expiring"
 def test_certificate_that_ends_within_two_weeks_is_reported(
     tmp_path: Path, left: timedelta, reported: list[str]
 ) -> None:
-    """Under fourteen days an event names apiserver and day; the pass is as good as without it."""
+    """Less than fourteen days before the end, an event names apiserver and day; the pass is otherwise the same."""
     here = Situation(tmp_path, apiservers=("https://10.0.0.11:6443",))
     here.run(ONE)
     report = here.run(replace(answer(ONE), certificate_expires_at=MOMENT + left))
@@ -97,7 +97,7 @@ def test_certificate_that_ends_within_two_weeks_is_reported(
 
 
 def test_rejected_apiserver_is_reported_too(tmp_path: Path) -> None:
-    """A rejected answer still reports the certificate, and a certificate that two answers show is reported once."""
+    """A rejected answer still reports its certificate. A certificate of two answers is reported once."""
     here = Situation(tmp_path)
     refused = replace(silent(code="forbidden"), certificate_expires_at=MOMENT + DAY)
     report = here.run(answer(BOTH), refused, refused)
@@ -107,7 +107,7 @@ def test_rejected_apiserver_is_reported_too(tmp_path: Path) -> None:
 
 
 def test_former_issuer_does_not_repeat_it(tmp_path: Path) -> None:
-    """A former issuer has the same apiservers: the event is reported only at the issuer."""
+    """A former issuer has the same apiservers: the event is reported only for the current issuer."""
     here = Situation(tmp_path, former=(FormerIssuerSettings(IssuerUrl(f"{BASE_URL}/old"), date(2027, 1, 31)),))
     report = here.run(replace(answer(ONE), certificate_expires_at=MOMENT + DAY), answer(ONE))
     assert [[event.name for event in each.events].count(NAME) for each in report.issuers] == [1, 0]

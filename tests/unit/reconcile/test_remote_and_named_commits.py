@@ -1,4 +1,4 @@
-"""A pass and the git remote: what a damaged one stops, and what an empty disk learns from the public objects."""
+"""A pass with a damaged git remote, and a pass with an empty disk that reads commits named by public objects."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ from support.situations import (
 
 
 def test_remote_with_objects_that_git_refuses_fails_and_stops_no_addition(shared: Situation) -> None:
-    """1, by its own name; the new key is public, what would leave stays until the remote can be fetched."""
+    """Exit status 1 with an event of its own. The new key is public; removals wait until the remote can be fetched."""
     shared.run(ONE, ONE)
     remote_of(shared).damaged = True
     report = shared.run(BOTH, BOTH)
@@ -42,7 +42,7 @@ def test_remote_with_objects_that_git_refuses_fails_and_stops_no_addition(shared
 
 
 def test_remote_with_commits_of_a_wrong_form_is_a_warning(shared: Situation) -> None:
-    """0: they are kept, reported once, and stop nothing."""
+    """Exit status 0: the commits are kept and reported once, and the pass continues."""
     shared.run(ONE, ONE)
     remote_of(shared).faults = "warning: object 1234: zeroPaddedDate"
     report = shared.run(BOTH, BOTH)
@@ -52,7 +52,7 @@ def test_remote_with_commits_of_a_wrong_form_is_a_warning(shared: Situation) -> 
 
 
 def test_empty_disk_with_a_damaged_remote_decides_nothing(shared: Situation) -> None:
-    """A pod cannot know which keys were revoked: 1, nothing is put."""
+    """A pod with an empty disk cannot know which keys were revoked: exit status 1, and nothing is put."""
     shared.run(ONE, ONE)
     remote_of(shared).damaged = True
     puts = shared.world.bucket.count("put")
@@ -63,7 +63,7 @@ def test_empty_disk_with_a_damaged_remote_decides_nothing(shared: Situation) -> 
 
 @pytest.mark.parametrize("signs", [True, False], ids=["signed", "trusted"])
 def test_branch_that_was_set_back_is_merged_with_ours(shared: Situation, signs: bool) -> None:
-    """`history.rewritten` is reported, and the newer state is on the remote again."""
+    """`history.rewritten` is reported, and the newer state is pushed to the remote again."""
     shared.world.ledger_trust = ledger_trust() if signs else None
     shared.run(ONE, ONE)
     old = shared.world.history.head
@@ -80,7 +80,7 @@ def test_branch_that_was_set_back_is_merged_with_ours(shared: Situation, signs: 
 
 
 def set_back(shared: Situation) -> None:
-    """A key was revoked and is not public; then the branch is moved to a commit where it was still public."""
+    """A key was revoked and removed; then the branch is moved to a commit in which it was still public."""
     shared.run(BOTH, BOTH)
     before = shared.world.history.head
     first = shared.run().issuers[0].records[0].key.thumbprint
@@ -92,7 +92,7 @@ def set_back(shared: Situation) -> None:
 
 @pytest.mark.parametrize("signs", [True, False], ids=["signed", "trusted"])
 def test_pod_learns_of_revocations_from_the_commit_that_the_objects_name(shared: Situation, signs: bool) -> None:
-    """The server still has it: the revoked key does not come back, and the branch is written anew."""
+    """The server still has the commit: the revoked key stays removed, and the branch is written again."""
     shared.world.ledger_trust = ledger_trust() if signs else None
     set_back(shared)
     public = shared.public()
@@ -105,7 +105,7 @@ def test_pod_learns_of_revocations_from_the_commit_that_the_objects_name(shared:
 
 
 def test_commit_that_the_server_lost_is_reported_and_passes_continue(shared: Situation) -> None:
-    """`snapshot.unknown`: SECURITY.md describes what an attacker who can push and write the bucket can still do."""
+    """`snapshot.unknown` is reported. SECURITY.md describes this attack: pushing and writing the bucket."""
     set_back(shared)
     remote_of(shared).forgets = True
     report = shared.beside().run(BOTH, BOTH)
@@ -113,7 +113,7 @@ def test_commit_that_the_server_lost_is_reported_and_passes_continue(shared: Sit
 
 
 def test_empty_disk_decides_nothing_while_the_objects_are_unreadable(shared: Situation) -> None:
-    """They may name a commit that knows a revocation which is not known here: 1, no commit, no put."""
+    """The objects may name a commit with an unknown revocation: exit status 1, no commit, no put."""
     shared.run(ONE, ONE)
     head, puts = remote_of(shared).head, shared.world.bucket.count("put")
     shared.world.bucket.fails["head"] = BucketError("No.", code="AccessDenied")
@@ -126,7 +126,7 @@ def test_empty_disk_decides_nothing_while_the_objects_are_unreadable(shared: Sit
 
 
 def test_object_that_cannot_be_looked_at_keeps_no_kept_disk_from_a_revocation(shared: Situation) -> None:
-    """A persistent disk has its own decisions: keys in `keys.revoked` leave the public set at once."""
+    """A persistent disk has its own history, so keys in `keys.revoked` are removed at once."""
     report = shared.run(BOTH, BOTH)
     gone = report.issuers[0].records[0].key
     shared.world.bucket.fails["head"] = BucketError("No.", code="AccessDenied")
@@ -136,7 +136,7 @@ def test_object_that_cannot_be_looked_at_keeps_no_kept_disk_from_a_revocation(sh
 
 
 def test_git_that_breaks_while_a_named_commit_is_fetched_decides_nothing(shared: Situation) -> None:
-    """1, and nothing is put."""
+    """Exit status 1, and nothing is put."""
 
     class Breaking(FakeHistory):
         def obtain(self, commit: str) -> bool:
@@ -153,7 +153,7 @@ def test_git_that_breaks_while_a_named_commit_is_fetched_decides_nothing(shared:
 
 
 def test_steady_pod_asks_for_no_commit(shared: Situation) -> None:
-    """Nothing to commit and nothing to put: no commit is fetched by its id."""
+    """If there is nothing to commit and nothing to put, no commit is fetched by its id."""
 
     class Unasked(FakeHistory):
         def obtain(self, commit: str) -> bool:
@@ -170,7 +170,7 @@ def test_steady_pod_asks_for_no_commit(shared: Situation) -> None:
 
 
 def test_issuers_that_a_pass_leaves_alone_stay_as_they_are(shared: Situation) -> None:
-    """`--only` and shards: their ledgers are carried byte for byte, and new keys are compared with theirs too."""
+    """With `--only` and shards the other ledgers stay unchanged, and new keys are still compared with their keys."""
     other = IssuerUrl(f"{BASE_URL}/other")
     settings = shared.settings()
     second = replace(settings.issuers[0], name=IssuerName("mel-prod"), issuer=other)

@@ -1,6 +1,6 @@
-"""Which ledgers are trusted: the mode, the remembered decisions, and when signing may begin on trust.
+"""Which ledgers are trusted: the mode, the remembered decisions, and when a mirror may begin to sign.
 
-Which keys of the apiservers are new, and so compared with those of the whole fleet.
+Which keys of the apiservers are new, and are therefore compared with those of the whole fleet.
 
 `check --fleet` works without gmpy2, and reports when that takes long.
 """
@@ -69,13 +69,13 @@ def codes(report: Report) -> list[str]:
     ids=["local", "trusted", "signed", "signed-local", "only-reading"],
 )
 def test_mode_in_a_word(tmp_path: Path, remote: str | None, keys: LedgerVerifier | None, mode: str) -> None:
-    """There is no third way: with a key only signed ledgers count."""
+    """With a key, only signed ledgers count; no mode is between the two."""
     settings = replace(Situation(tmp_path, remote=remote).settings().repository)
     assert mode_of(settings, keys) == mode
 
 
 def test_trusted_remote_is_said_in_the_words_of_the_contract(tmp_path: Path) -> None:
-    """Who may do what, and what helps."""
+    """The event says what anyone who can push can do, and what prevents it."""
     event = unsigned_remote(Situation(tmp_path, remote="/remote.git").settings())
     assert (event.name, event.level) == ("repository.unsigned", Level.WARNING)
     assert event.sentence == (
@@ -95,7 +95,7 @@ def test_trusted_remote_is_said_in_the_words_of_the_contract(tmp_path: Path) -> 
 def test_decided_ledgers_count_under_their_repositorys_name_alone(
     tmp_path: Path, keys: LedgerTrust | None, repository: str, is_known: bool
 ) -> None:
-    """A new repository has another name: decisions in the old one prove nothing there."""
+    """A new repository has a new name, so decisions in the old one do not count."""
     local = LocalState({ISSUER: LocalIssuerState(decided=DECIDED)}, repository=repository)
     trust = trust_of(Situation(tmp_path).settings(), FakeHistory(), local, keys)
     assert trust.decided == ({ISSUER: DECIDED} if is_known else {})
@@ -141,7 +141,7 @@ def head_of(history: FakeHistory, *paths: str) -> CommitId:
 def test_one_pass_trusts_what_it_signs_first(
     tmp_path: Path, *, local: list[str] | None, remote: list[str] | None, trusted: str, is_former: bool, is_first: bool
 ) -> None:
-    """Only if this machine trusted this same repository until now, and it has no signatures."""
+    """A mirror signs unsigned ledgers only if it trusted this repository until now and found no signatures in it."""
     history = FakeHistory(remote=FakeRemote())
     history.head = None if local is None else head_of(history, *local)
     history.tracking = None if remote is None else head_of(history, *remote)
@@ -153,7 +153,7 @@ def test_one_pass_trusts_what_it_signs_first(
 
 
 def test_first_pass_with_a_key_signs_what_it_trusted(shared: Situation) -> None:
-    """The ledger's bytes stay, the signature is added; from then on nothing is trusted unsigned."""
+    """The ledger's bytes stay and the signature is added; from then on no unsigned ledger is trusted."""
     shared.run(ONE, ONE)
     body = shared.world.history.files()[LEDGER]
     assert load_local_state(shared.state_dir).trusted_head == shared.world.history.head
@@ -169,7 +169,7 @@ def test_first_pass_with_a_key_signs_what_it_trusted(shared: Situation) -> None:
 
 
 def test_first_pass_with_a_key_after_an_upgrade_signs_too(shared: Situation) -> None:
-    """`notebook.json` exists: the earlier program trusted the repository."""
+    """`notebook.json` exists, so the earlier program trusted the repository."""
     shared.run(ONE, ONE)
     (shared.state_dir / LOCAL_STATE_FILE_NAME).unlink()
     (shared.state_dir / FORMER_FILE_NAME).write_text('{"sources": {}}')
@@ -181,7 +181,7 @@ def test_first_pass_with_a_key_after_an_upgrade_signs_too(shared: Situation) -> 
 
 @pytest.mark.parametrize("is_kept", [True, False], ids=["disk-without-its-state", "empty-disk"])
 def test_mirror_with_a_new_key_waits_for_one_that_knows(shared: Situation, is_kept: bool) -> None:
-    """This machine never trusted the repository: it trusts no unsigned ledger, decides nothing, and gives a remedy."""
+    """This machine never trusted the repository: it trusts no unsigned ledger, decides nothing, and names a remedy."""
     shared.run(ONE, ONE)
     head, public = shared.world.history.head, shared.public()
     (shared.state_dir / LOCAL_STATE_FILE_NAME).unlink()
@@ -195,7 +195,7 @@ def test_mirror_with_a_new_key_waits_for_one_that_knows(shared: Situation, is_ke
 
 
 def test_decided_ledger_of_our_own_head_is_accepted_without_a_signature(shared: Situation) -> None:
-    """Another mirror signed first: this disk's decisions stay, and are merged with the other's signed ledger."""
+    """Another mirror signed first: this mirror's decisions still count, and are merged with the signed ledger."""
     shared.run(ONE, ONE)
     update(shared.state_dir, lambda state: replace(state, trusted_head="ab" * 20))
     shared.world.ledger_trust = KEYS
@@ -204,7 +204,7 @@ def test_decided_ledger_of_our_own_head_is_accepted_without_a_signature(shared: 
 
 
 def test_repository_in_which_signatures_were_met_is_trusted_no_more(shared: Situation) -> None:
-    """After the signatures are removed, no pass signs the ledgers that it finds, even if the key is added later."""
+    """After someone removes the signatures, no pass signs unsigned ledgers, even if the key is configured later."""
     shared.run(ONE, ONE)
     head = shared.world.history.head
     signed = signed_copy(shared)
@@ -216,7 +216,7 @@ def test_repository_in_which_signatures_were_met_is_trusted_no_more(shared: Situ
 
 
 def signed_copy(here: Situation) -> CommitId:
-    """Another mirror's commit on the remote: the same ledger with its signature."""
+    """Another mirror's commit on the remote: the same ledger with a signature."""
     history = here.world.history
     assert history.remote is not None
     assert history.head is not None
@@ -227,7 +227,7 @@ def signed_copy(here: Situation) -> CommitId:
 
 
 def test_mirror_without_a_key_stops_where_others_sign(shared: Situation) -> None:
-    """Exit 2 before anything is done; the public documents stay."""
+    """Exit status 2 before any action; the public documents stay."""
     shared.world.ledger_trust = KEYS
     shared.run(ONE, ONE)
     other = shared.beside()
@@ -239,7 +239,7 @@ def test_mirror_without_a_key_stops_where_others_sign(shared: Situation) -> None
 
 
 def test_another_mirrors_signature_is_remembered(shared: Situation) -> None:
-    """By the blobs of ledger and signature and its key: the next pass need not verify it again."""
+    """It is stored by the blob ids of ledger and signature and the signer's key, so it is not verified again."""
     shared.world.ledger_trust = KEYS
     shared.run(ONE, ONE)
     decided = load_local_state(shared.state_dir).of(ISSUER).decided
@@ -261,7 +261,7 @@ def memory(*records: KeyRecord) -> HistoryState:
 
 
 def believed(known: HistoryState) -> tuple[ValidatedAnswers, bool]:
-    """The accepted part of the one captured answer, and whether its key was compared with those of other issuers."""
+    """The accepted part of one captured answer, and whether its key was compared with those of other issuers."""
     asked = []
 
     def left_out() -> Iterable[Key]:
@@ -273,7 +273,7 @@ def believed(known: HistoryState) -> tuple[ValidatedAnswers, bool]:
 
 
 def test_answer_of_the_last_pass_is_not_judged_again_until_the_ledger_changes() -> None:
-    """The same observation comes out, and what the ledger knows is part of the question."""
+    """The cached observation is returned. The keys of the ledger are part of the cache key."""
     asked = [Issuer(NAME, ISSUER, FakeWorld(base_url=BASE_URL).publish())]
     learned = BelievedAnswers()
     record = KeyRecord(shown(), Status.PUBLISHED, 1, NOW)
@@ -311,7 +311,7 @@ def shown() -> Key:
 def test_key_is_compared_when_it_comes_and_when_it_returns(
     status: Status | None, is_new: bool, is_recorded: bool
 ) -> None:
-    """A dropped key leaves the comparison, so it is new again; a revoked key that is shown costs nothing."""
+    """A dropped key is no longer among the compared keys, so it is new again. A revoked key is never compared."""
     revocation = Revocation(NOW, "stolen") if status is Status.REVOKED else None
     held = "policy" if status is Status.HELD else None
     records = () if status is None else (KeyRecord(shown(), status, 1, NOW, held_because=held, revocation=revocation),)
@@ -321,16 +321,16 @@ def test_key_is_compared_when_it_comes_and_when_it_returns(
 
 
 @pytest.mark.parametrize(
-    ("count", "number", "is_told"),
+    ("count", "number", "is_reported"),
     [(MANY_KEYS, Decimal, True), (MANY_KEYS - 1, Decimal, False), (MANY_KEYS, int, False)],
     ids=["many_slow", "few_slow", "many_fast"],
 )
-def test_extra_is_named_where_it_helps(count: int, number: Callable[[int], Any], *, is_told: bool) -> None:
-    """With many keys and Python's own numbers the extra is named, and else nothing is."""
+def test_extra_is_named_where_it_helps(count: int, number: Callable[[int], Any], *, is_reported: bool) -> None:
+    """The hint names the extra only for many keys and Python's own integers."""
     reported = gmpy2_hint(count, number)
-    assert (reported is not None and "[fleet]" in reported) is is_told
+    assert (reported is not None and "[fleet]" in reported) is is_reported
 
 
 def test_numbers_are_exact() -> None:
-    """Whichever are installed, they hold a modulus."""
+    """The integer type, gmpy2's or Python's, represents a modulus exactly."""
     assert int(integer_type()(2**2048 + 1)) == 2**2048 + 1

@@ -29,7 +29,7 @@ def sentence(report: Report) -> str:
 
 
 def test_new_key_waits_and_is_named(suspended: Situation) -> None:
-    """Neither a commit nor a put; the report lists the pending changes, and they follow when `suspend` is removed."""
+    """Nothing is committed or put. The report lists the pending changes; they follow when `suspend` is removed."""
     head, puts = suspended.world.history.head, suspended.world.bucket.count("put")
     report = suspended.run(BOTH, BOTH, after=DAY)
     assert (suspended.world.history.head, suspended.world.bucket.count("put")) == (head, puts)
@@ -50,7 +50,7 @@ def test_nothing_waits_is_said_too(suspended: Situation) -> None:
 
 
 def test_key_that_left_does_not_begin_to_retire(suspended: Situation) -> None:
-    """Its time begins when the issuer is no longer suspended."""
+    """Its retirement begins when the issuer is no longer suspended."""
     suspended.run(LAST, LAST, after=DAY)
     assert suspended.run(LAST, LAST, after=30 * DAY).issuers[0].records[0].status is Status.PUBLISHED
     suspended.suspend = False
@@ -59,7 +59,7 @@ def test_key_that_left_does_not_begin_to_retire(suspended: Situation) -> None:
 
 
 def test_retiring_key_stays(tmp_path: Path) -> None:
-    """Although its time is over."""
+    """A key that is due for removal stays."""
     here = Situation(tmp_path)
     here.run(BOTH, BOTH)
     here.run(ONE, ONE, after=DAY)
@@ -73,7 +73,7 @@ def test_retiring_key_stays(tmp_path: Path) -> None:
 
 
 def test_revoked_key_leaves_at_once(tmp_path: Path) -> None:
-    """From git and from the bucket, and the one that waited is still not public."""
+    """The revoked key is removed from git and from the bucket; the pending new key is still not public."""
     here = Situation(tmp_path)
     here.run(BOTH, BOTH)
     victim = here.run().issuers[0].records[0].key
@@ -87,7 +87,7 @@ def test_revoked_key_leaves_at_once(tmp_path: Path) -> None:
 
 
 def test_restored_revoked_key_is_removed_again(tmp_path: Path) -> None:
-    """A put that takes a revoked key away is the one put that a suspended issuer gets."""
+    """Only a put that removes a revoked key is made for a suspended issuer."""
     here = Situation(tmp_path)
     here.run(BOTH, BOTH)
     before = here.world.bucket.objects[ObjectKey(JWKS_KEY)]
@@ -103,7 +103,7 @@ def test_restored_revoked_key_is_removed_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", [JWKS_KEY, DISCOVERY_KEY])
 @pytest.mark.parametrize("body", [b"evil", None], ids=["overwritten", "deleted"])
 def test_drift_is_reported_and_not_repaired(suspended: Situation, key: str, body: bytes | None) -> None:
-    """Both documents."""
+    """Drift of either document is reported and not repaired."""
     suspended.run(after=DAY)
     if body is None:
         del suspended.world.bucket.objects[ObjectKey(key)]
@@ -120,7 +120,7 @@ def test_drift_is_reported_and_not_repaired(suspended: Situation, key: str, body
 
 
 def test_wrong_headers_are_reported_and_not_repaired(suspended: Situation) -> None:
-    """The audit only looks."""
+    """The audit only reports."""
     key = ObjectKey(JWKS_KEY)
     stored = suspended.world.bucket.objects[key]
     suspended.world.bucket.objects[key] = wrong = replace(stored, cache_control="no-store")
@@ -133,7 +133,7 @@ def test_wrong_headers_are_reported_and_not_repaired(suspended: Situation) -> No
 
 
 def test_issuer_that_is_suspended_from_the_beginning_publishes_nothing(tmp_path: Path) -> None:
-    """The pass does not fail because of it, for any object that another writer put there."""
+    """The pass publishes nothing and does not fail, whatever objects another writer put there."""
     here = Situation(tmp_path, suspend=True)
     here.world.bucket.write(JWKS_KEY, b"of somebody else")
     report = here.run(ONE, ONE)

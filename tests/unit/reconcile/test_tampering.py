@@ -22,7 +22,7 @@ Tamper = Callable[[FakeBucket], None]
 
 
 def beside(*altering: str, **fields: Any) -> Tamper:
-    """The same bytes, with other headers; in an S3 listing only `LastModified` shows it."""
+    """The same bytes with other headers; an S3 listing shows it only by `LastModified`."""
 
     def tamper(bucket: FakeBucket) -> None:
         there = bucket.objects[KEY]
@@ -35,7 +35,7 @@ def beside(*altering: str, **fields: Any) -> Tamper:
 
 
 def moved_to_glacier(bucket: FakeBucket) -> None:
-    """By a lifecycle rule: `LastModified` stays."""
+    """A lifecycle rule moved the object; `LastModified` stays."""
     bucket.objects[KEY] = replace(bucket.objects[KEY], altering=("x-amz-storage-class: GLACIER",))
 
 
@@ -66,7 +66,7 @@ def names(report: Report) -> list[str]:
 
 @pytest.mark.parametrize("tamper", TABLE.values(), ids=TABLE.keys())
 def test_tampering_is_repaired_in_one_pass(tmp_path: Path, tamper: Tamper) -> None:
-    """Any change of what clients get is drift: an event, the repair, exit status 0, and then nothing more."""
+    """Any change of the bytes or headers that clients get is drift: an event and a repair, and then no further put."""
     here = Situation(tmp_path)
     here.run(ONE, ONE)
     meant = here.world.bucket.objects[KEY]
@@ -84,7 +84,7 @@ def test_tampering_is_repaired_in_one_pass(tmp_path: Path, tamper: Tamper) -> No
 
 
 def test_store_that_drops_cache_control_is_noticed_once(tmp_path: Path) -> None:
-    """The fault is reported once and kept in the state directory: no put after the first two, and no failure."""
+    """The missing header is reported once and stored in the state directory: no further puts, and no failure."""
     here = Situation(tmp_path)
     here.world.bucket.drops_cache_control = True
     first = here.run(ONE, ONE)
@@ -97,7 +97,7 @@ def test_store_that_drops_cache_control_is_noticed_once(tmp_path: Path) -> None:
 
 
 def test_changed_cache_control_is_repaired_although_the_store_drops_ours(tmp_path: Path) -> None:
-    """A header that the store does not keep is missing; another value was set by another writer."""
+    """The store drops our header, so a missing one is expected; another value is from another writer."""
     here = Situation(tmp_path)
     here.world.bucket.drops_cache_control = True
     here.run(ONE, ONE)
@@ -106,7 +106,7 @@ def test_changed_cache_control_is_repaired_although_the_store_drops_ours(tmp_pat
 
 
 def test_pass_after_a_put_looks_at_no_header(here: Situation) -> None:
-    """After a read-back the listing shows nothing newer, so one listing is enough."""
+    """After a read-back, the listing shows no newer object, so the next pass needs only the listing."""
     here.run(ONE, ONE)
     bucket = here.world.bucket
     before = bucket.count("head"), bucket.count("get")
@@ -115,7 +115,7 @@ def test_pass_after_a_put_looks_at_no_header(here: Situation) -> None:
 
 
 def test_put_that_was_not_read_back_is_looked_at_once(here: Situation) -> None:
-    """Without the public URL the write date is unknown: the next pass reads it, then no pass does until the audit."""
+    """Without a read-back the write date is unknown: the next pass reads it; later passes do not before the audit."""
     here.show(ONE, ONE)
     settings = here.settings()
     publish = here.world.publish(readback=ReadbackSettings(enabled=False))

@@ -1,4 +1,4 @@
-"""The probe in whole passes: its reports, its cost, and the exit status."""
+"""The probe in whole passes: its reports, its requests, and the exit status."""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ FORMER = IssuerUrl(f"{BASE_URL}/old")
 
 @dataclass
 class Cluster(Situation):
-    """One cluster; `file` holds a token that it signed, `changes` are those of its entry in the configuration."""
+    """One cluster. `file` has a token that it signed; `changes` are changes of its configuration entry."""
 
     changes: dict[str, Any] = field(default_factory=dict)
 
@@ -77,7 +77,7 @@ def words(report: Report) -> str:
 
 
 def test_signing_key_that_this_pass_publishes_is_not_reported(cluster: Cluster) -> None:
-    """First pass, second pass, dry run: no event, exit 0."""
+    """No event and exit status 0 in the first pass, the second pass and a dry run."""
     assert names(dry_run(cluster.settings(), cluster.world.ports(), cluster.now)) == []
     for _ in range(2):
         report = cluster.once()
@@ -85,7 +85,7 @@ def test_signing_key_that_this_pass_publishes_is_not_reported(cluster: Cluster) 
 
 
 def test_unchanged_pass_between_audits_asks_for_nothing_more(cluster: Cluster) -> None:
-    """The documents of the snapshot do: no look at the public URL, no object read."""
+    """The snapshot's documents suffice: no read-back, no object read."""
     cluster.once()
     looks, requests = len(cluster.world.web.looks), list(cluster.world.bucket.requests)
     cluster.sign(NEW)
@@ -114,7 +114,7 @@ def test_signing_key_that_no_apiserver_shows_fails_the_pass(cluster: Cluster) ->
 
 
 def test_no_part_of_the_token_is_printed(cluster: Cluster) -> None:
-    """Neither in words nor in JSON."""
+    """Neither the text output nor the JSON contains it."""
     cluster.once()
     cluster.sign(NEW)
     report = cluster.once()
@@ -123,7 +123,7 @@ def test_no_part_of_the_token_is_printed(cluster: Cluster) -> None:
 
 
 def test_held_signing_key_is_held(cluster: Cluster) -> None:
-    """Exit 3 with the command that approves it; the error says what waiting costs."""
+    """Exit status 3 with the command that approves the key; the error describes the consequence of waiting."""
     cluster.once()
     cluster.policy = KeyPolicy(new_keys="hold")
     cluster.show_keys(OLD.key, NEW.key)
@@ -137,7 +137,7 @@ def test_held_signing_key_is_held(cluster: Cluster) -> None:
 
 
 def test_revoked_signing_key_is_reported_and_is_no_failure(cluster: Cluster) -> None:
-    """The operator decided this; it is reported until the cluster signs with another key."""
+    """An operator revoked the key: it is reported until the cluster signs with another key, and is not a failure."""
     cluster.show_keys(OLD.key, NEW.key)
     cluster.once()
     cluster.policy = KeyPolicy(revoked=frozenset({OLD.key.thumbprint}))
@@ -148,7 +148,7 @@ def test_revoked_signing_key_is_reported_and_is_no_failure(cluster: Cluster) -> 
 
 
 def test_signing_key_of_before_stays_public_when_a_put_fails(cluster: Cluster) -> None:
-    """The set without the new key is still public, and the cluster signs with the old key."""
+    """The put fails, so the set without the new key is still public; the cluster signs with the old key: no event."""
     cluster.once()
     cluster.show_keys(OLD.key, NEW.key)
     cluster.world.bucket.fails["put"] = BucketError("No.", code="AccessDenied")
@@ -157,7 +157,7 @@ def test_signing_key_of_before_stays_public_when_a_put_fails(cluster: Cluster) -
 
 
 def test_new_signing_key_in_a_pass_with_a_failed_put(cluster: Cluster) -> None:
-    """It is new in this pass and did not get there."""
+    """The put of the new key fails, so the signing key is not public."""
     cluster.once()
     cluster.show_keys(OLD.key, NEW.key)
     cluster.sign(NEW)
@@ -167,7 +167,7 @@ def test_new_signing_key_in_a_pass_with_a_failed_put(cluster: Cluster) -> None:
 
 
 def test_public_read_back_counts_if_it_was_made(cluster: Cluster) -> None:
-    """A cache still shows the set without the new key: it is not public yet, although bucket and git have it."""
+    """A cache still shows the set without the new key: it is not public yet, although git and the bucket have it."""
     cluster.once()
     stale = dict(cluster.world.bucket.objects)
     cluster.show_keys(OLD.key, NEW.key)
@@ -181,7 +181,7 @@ def test_public_read_back_counts_if_it_was_made(cluster: Cluster) -> None:
 
 
 def test_public_url_that_shows_nonsense_has_no_keys(cluster: Cluster) -> None:
-    """A document without public read access cannot verify a token."""
+    """If the public document has no keys, it cannot verify a token."""
     cluster.once()
     cluster.now += timedelta(hours=2)
     cluster.sign(OLD)
@@ -192,7 +192,7 @@ def test_public_url_that_shows_nonsense_has_no_keys(cluster: Cluster) -> None:
 
 
 def test_public_url_that_cannot_be_read_is_no_news_of_the_key(cluster: Cluster) -> None:
-    """A failed read-back is reported and removes no key: the snapshot counts."""
+    """A failed read-back is reported. It proves nothing about the key, so the snapshot counts."""
     cluster.once()
     cluster.now += timedelta(hours=2)
     cluster.sign(OLD)
@@ -212,7 +212,7 @@ UNUSABLE = {
 
 @pytest.mark.parametrize(("body", "part"), UNUSABLE.values(), ids=UNUSABLE)
 def test_probe_that_cannot_be_used_is_a_warning(cluster: Cluster, body: bytes | None, part: str) -> None:
-    """No failure: a pass does its work without it, and says what to mend."""
+    """An unusable probe is only a warning with a remedy: the pass works without it."""
     cluster.file.unlink()
     if body is not None:
         cluster.file.write_bytes(body)
@@ -244,7 +244,7 @@ def test_own_token_serves_as_a_probe(cluster: Cluster) -> None:
     ids=["missing", "opaque", "expired", "of-another-issuer", "long-lived", "without-iat"],
 )
 def test_unusable_own_token_is_not_reported(cluster: Cluster, body: bytes | None) -> None:
-    """It need not be one of this issuer, nor a JWT; whether it logs in is for the apiserver to say."""
+    """The token may be of another issuer or not a JWT; the apiserver decides whether it is valid."""
     cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
     cluster.file.unlink()
     if body is not None:
@@ -253,7 +253,7 @@ def test_unusable_own_token_is_not_reported(cluster: Cluster, body: bytes | None
 
 
 def warnings(report: Report) -> list[object]:
-    """The causes of the warnings about the mirror's own token, over all issuers of the report."""
+    """The causes of all warnings about the mirror's own token in the report."""
     events = [each for issuer in report.issuers for each in issuer.events]
     return [each.fields["cause"] for each in events if each.name == "credentials.retiring_key"]
 
@@ -263,7 +263,7 @@ def refused(apiserver: str) -> Unusable:
 
 
 def test_own_token_of_a_key_that_ends_is_a_warning(cluster: Cluster) -> None:
-    """While the key is public nothing is said; from its retirement on every pass says how to renew the token."""
+    """While the key is published, nothing is reported. When it retires, every pass says how to renew the token."""
     cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
     cluster.show_keys(OLD.key, NEW.key)
     assert warnings(cluster.once()) == []
@@ -278,7 +278,7 @@ def test_own_token_of_a_key_that_ends_is_a_warning(cluster: Cluster) -> None:
 
 
 def test_own_token_of_a_revoked_or_dropped_key_is_a_warning(cluster: Cluster) -> None:
-    """Those keys have left, or are to leave, the apiservers too."""
+    """Such keys are removed from the apiservers too, now or soon."""
     cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
     cluster.show_keys(OLD.key, NEW.key)
     cluster.once()
@@ -287,7 +287,7 @@ def test_own_token_of_a_revoked_or_dropped_key_is_a_warning(cluster: Cluster) ->
 
 
 def test_own_token_of_a_former_issuer_is_one_warning(cluster: Cluster) -> None:
-    """Not for each publication; a token of the new issuer is quiet."""
+    """The warning appears once for all issuers; a token of the new issuer causes none."""
     day = (cluster.now + timedelta(days=30)).date()
     cluster.changes = {
         "auth": AuthSettings(token_file=cluster.file),
@@ -302,7 +302,7 @@ def test_own_token_of_a_former_issuer_is_one_warning(cluster: Cluster) -> None:
 
 
 def test_first_cause_of_a_401_is_the_key_that_ends(cluster: Cluster) -> None:
-    """The apiservers no longer have the old key: they reject the token, so the key cannot even retire."""
+    """The apiservers removed the old key and reject the token, so the mirror cannot see that the key is missing."""
     cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
     cluster.once()
     cluster.now += timedelta(minutes=1)
@@ -325,7 +325,7 @@ def test_first_cause_of_a_401_is_the_key_that_ends(cluster: Cluster) -> None:
 
 
 def test_cause_of_a_401_is_reported_for_each_former_issuer_too(cluster: Cluster) -> None:
-    """Their reports show the same apiservers; another failure than 401 keeps its own reason."""
+    """Former issuers have the same apiservers. A failure other than 401 keeps its own reason."""
     day = (cluster.now + timedelta(days=30)).date()
     cluster.changes = {
         "auth": AuthSettings(token_file=cluster.file),
@@ -350,7 +350,7 @@ def test_cause_of_a_401_is_reported_for_each_former_issuer_too(cluster: Cluster)
     ids=["missing", "opaque", "expired", "of-an-unknown-key"],
 )
 def test_401_without_a_sign_of_the_cause_keeps_its_reason(cluster: Cluster, body: bytes | None) -> None:
-    """An expired token is refused for that; an unknown key says nothing."""
+    """An expired token has its own reason, and an unknown key proves nothing."""
     cluster.changes = {"auth": AuthSettings(token_file=cluster.file)}
     cluster.once()
     cluster.now += timedelta(minutes=1)

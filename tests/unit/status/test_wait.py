@@ -27,7 +27,7 @@ def shown(*keys: Key, since: datetime | None = MOMENT, body: bytes | None = None
 
 @dataclass
 class Public:
-    """The public view as a function of the time; `told` are the lines of the wait."""
+    """A client whose public documents depend on the time; `reported` are the lines that `wait` prints."""
 
     at: Callable[[datetime], PublicResult]
     now: datetime = MOMENT
@@ -158,14 +158,14 @@ def test_other_text_names_no_key(text: str) -> None:
     assert not Public(lambda _: shown(OLD, NEW)).wait(text, timeout=timedelta(seconds=1))
 
 
-TWINS = with_kid(OLD, "same-beginning-1"), with_kid(NEW, "same-beginning-2")
+SAME_PREFIX = with_kid(OLD, "same-beginning-1"), with_kid(NEW, "same-beginning-2")
 
 
-@pytest.mark.parametrize("known", [None, ledger(Status.PUBLISHED, *TWINS)], ids=["public", "ledger"])
+@pytest.mark.parametrize("known", [None, ledger(Status.PUBLISHED, *SAME_PREFIX)], ids=["public", "ledger"])
 def test_ambiguous_text_is_refused(known: Ledger | None) -> None:
     """A beginning of two keys is a mistake of the operator, whether the JWKS or the ledger shows it."""
     with pytest.raises(UsageError):
-        Public(lambda _: shown(*TWINS)).wait("same-beginning", ledger=known)
+        Public(lambda _: shown(*SAME_PREFIX)).wait("same-beginning", ledger=known)
 
 
 def test_revoked_key_is_refused_though_it_is_public_still() -> None:

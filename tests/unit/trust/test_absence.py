@@ -1,4 +1,4 @@
-"""Keys that some mirrors see and others do not: held ones are dropped late, and a lasting difference costs little."""
+"""Keys that only some mirrors see: held keys are dropped late, and a permanent difference causes few commits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -37,7 +37,7 @@ SILENT = Unusable("https://two", (Reason("timeout", "It did not answer.", "Wait.
 
 
 def held(*, returned_at: datetime | None = None) -> Ledger:
-    """A is public, and K is held since long ago."""
+    """A is public, and K has been held for nine days."""
     return ledger(
         KeyRecord(A, P, 1, NOW - 9 * DAY),
         KeyRecord(K, H, 1, NOW - 9 * DAY, held_because="policy", returned_at=returned_at),
@@ -79,13 +79,13 @@ def status_of(at: LedgerUpdate | Ledger, key: Key) -> Status:
 def test_held_key_is_dropped_when_it_was_missing_for_the_whole_time(
     since: datetime | None, seen: tuple[Observation, ...], more: dict[str, Any], after: Status
 ) -> None:
-    """A pod without stored state drops no key, and neither does a mirror with an apiserver that does not answer."""
+    """A mirror drops no held key if it has no stored state, or if an apiserver did not answer."""
     remembered = {} if since is None else {key_id(K): since}
     assert status_of(step(held(), *seen, held_missing_since=remembered, **more), K) is after
 
 
 def test_held_key_without_delay_stays_for_one_more_pass() -> None:
-    """With `retain_removed: 0s` it is dropped by the second pass that misses it."""
+    """With `retain_removed: 0s` the second pass without the key drops it."""
     policy = replace(HOLD, retain_removed=timedelta(0))
     first = step(held(), shows(A), policy=policy, held_missing_since={key_id(K): NOW})
     assert status_of(first, K) is H
@@ -94,7 +94,7 @@ def test_held_key_without_delay_stays_for_one_more_pass() -> None:
 
 
 def test_pass_says_which_held_keys_every_apiserver_answered_without() -> None:
-    """A mirror that did not get every apiserver's answer reports nothing."""
+    """The keys are listed only if every apiserver answered."""
     assert step(held(), shows(A)).held_missing == {key_id(K)}
     assert step(held(), shows(A), SILENT).held_missing == frozenset()
     assert step(held(), shows(A, K)).held_missing == frozenset()
@@ -124,7 +124,7 @@ def test_machine_remembers_since_when_held_keys_are_missing(
     more: dict[str, object],
     after: Mapping[Key, datetime],
 ) -> None:
-    """Since the first pass that missed it, until it is seen again or held no more."""
+    """The time runs from the first pass without the key, until the key is seen again or is no longer held."""
     remembered = {key_id(key): since for key, since in before.items()}
     given = PassContext(seen, replicas=len(seen), now=NOW, held_missing_since=remembered)
     given = replace(given, **more)  # type: ignore[arg-type]  # fields by name
@@ -133,7 +133,7 @@ def test_machine_remembers_since_when_held_keys_are_missing(
 
 
 def test_held_key_that_came_back_is_not_dropped_by_absence_again() -> None:
-    """One mirror sees the key: a mirror that does not must not keep changing it."""
+    """Another mirror sees the key, so a mirror that does not see it must not change its state again and again."""
     before = held(returned_at=NOW - 5 * DAY)
     outcome = step(before, shows(A), held_missing_since={key_id(K): NOW - 5 * DAY})
     assert outcome.ledger == before
@@ -141,7 +141,7 @@ def test_held_key_that_came_back_is_not_dropped_by_absence_again() -> None:
 
 
 def test_approved_key_keeps_its_return() -> None:
-    """So it does not retire at once where a mirror does not see it."""
+    """The date of return stays, so a mirror that does not see the key does not retire it at once."""
     approved = approve(held(returned_at=NOW - HOUR), key_id(K), NOW)
     assert isinstance(approved, LedgerUpdate)
     assert step(approved.ledger, shows(A)).ledger == approved.ledger
@@ -149,7 +149,7 @@ def test_approved_key_keeps_its_return() -> None:
 
 @pytest.mark.parametrize(("policy", "after"), [(PUBLISH, P), (HOLD, H)], ids=["publish", "hold"])
 def test_dropped_key_that_is_shown_again_takes_what_is_shown(policy: KeyPolicy, after: Status) -> None:
-    """Its material comes from the apiserver, its algorithm is the first of both, and its return is recorded."""
+    """The key material is the apiserver's, the alg is the alphabetically first of both, and the return is recorded."""
     name = KeyName(K.kid, "RS256", K.thumbprint)
     before = ledger(KeyRecord(A, P, 1, NOW - DAY), KeyRecord(name, D, 4, NOW - 9 * DAY))
     back = step(before, shows(A, replace(K, alg="RS512")), policy=policy).ledger.records[1]
@@ -158,7 +158,7 @@ def test_dropped_key_that_is_shown_again_takes_what_is_shown(policy: KeyPolicy, 
 
 
 def test_dropped_keys_and_a_full_room_of_held_ones_never_keep_a_shown_key_out() -> None:
-    """Half a year of an external signer, and a flood of held keys: the next key is public all the same."""
+    """Hundreds of dropped keys and the maximum of held keys: the next key is still published."""
     dropped = (KeyRecord(KeyName(Kid(f"d{i}"), "", Thumbprint(f"t-d{i}")), D, 3, NOW - DAY) for i in range(511))
     waiting = (KeyRecord(rsa(f"h{i}"), H, 1, NOW - DAY, held_because="kid_taken") for i in range(MOST_HELD))
     before = ledger(KeyRecord(A, P, 1, NOW - 9 * DAY), *dropped, *waiting)
@@ -174,7 +174,7 @@ def test_dropped_keys_and_a_full_room_of_held_ones_never_keep_a_shown_key_out() 
 
 @dataclass
 class Mirror:
-    """A mirror with its own replicas and memory; `commits` and `puts` count its changes of the shared ledger."""
+    """A mirror with its own replicas and local state; `commits` and `puts` count its changes of the shared ledger."""
 
     shown: tuple[Key, ...]
     policy: KeyPolicy
@@ -209,7 +209,7 @@ def test_mirrors_with_permanently_different_replicas_write_little(
     puts: int,
     every: timedelta,
 ) -> None:
-    """K is shown to one of two mirrors, 40 passes each: held it costs 3 commits, public 2 a `retain_removed`."""
+    """One of two mirrors sees K in 40 passes: 3 commits if K is held, 2 for each `retain_removed` if it is public."""
     seeing, other = Mirror((A, K), KeyPolicy(new_keys=policies[0])), Mirror((A,), KeyPolicy(new_keys=policies[1]))
     shared, now = ledger(KeyRecord(A, P, 1, NOW - DAY)), NOW
     for _ in range(40):
@@ -222,6 +222,6 @@ def test_mirrors_with_permanently_different_replicas_write_little(
         assert commits <= most_at_first
         assert status_of(shared, K) is H
     else:
-        # The first round of retiring and coming back does not count: the ledger has no return date yet.
+        # The first retirement and return are not limited, because the ledger has no date of return yet.
         assert commits <= most_at_first + 2 * (lasted // max(DAY, every) + 1)
         assert status_of(shared, K) is P

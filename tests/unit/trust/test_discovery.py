@@ -1,8 +1,8 @@
-"""Discovery documents that are accepted.
+"""Which discovery documents are accepted.
 
-The public documents: the bytes of kube-apiserver.
+The rendered public documents equal the bytes of kube-apiserver.
 
-One apiserver's two documents become one observation.
+The two documents of an apiserver become one observation.
 """
 
 import json
@@ -56,19 +56,19 @@ def test_captures_are_there() -> None:
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=[each.name for each in ANSWERS])
 def test_real_answers_are_accepted(answer: RawAnswer) -> None:
-    """Every discovery document that a real kube-apiserver sent is accepted for its own issuer."""
+    """Every captured discovery document of a real kube-apiserver is accepted for its own issuer."""
     document = json.loads(answer.body())
     issuer, uri = IssuerUrl(document["issuer"]), document["jwks_uri"]
     assert read_discovery(answer.body(), issuer=issuer, jwks_uri=uri) == Discovery(issuer)
 
 
 def test_unknown_members_are_ignored() -> None:
-    """What an apiserver says beyond the five members changes nothing."""
+    """Members other than the five known ones change nothing."""
     assert read({**GOOD, "authorization_endpoint": 5, "x": None}) == Discovery(ISSUER)
 
 
 def test_more_types_are_fine() -> None:
-    """The two arrays may have other texts besides the required one."""
+    """The two arrays may have other strings besides the required one."""
     more = {"response_types_supported": ["code", "id_token"], "subject_types_supported": ["pairwise", "public"]}
     assert read({**GOOD, **more}) == Discovery(ISSUER)
 
@@ -110,14 +110,14 @@ def believed(body: bytes) -> tuple[Key, ...]:
     ],
 )
 def test_one_key_gives_the_apiservers_own_bytes(discovery: str, jwks: str) -> None:
-    """For one key both documents are byte for byte what kube-apiserver sent (facts.md#2, #3)."""
+    """For one key both documents equal those of kube-apiserver, byte for byte (facts.md#2, #3)."""
     captured = Documents(capture(discovery).body(), capture(jwks).body())
     assert documents(BUCKET_ISSUER, believed(captured.jwks)) == captured
 
 
 @pytest.mark.parametrize("case", ["02-rsa1-ec2-overlap", "04-rsa1-ec2-rsa3", "04d-all-algs"])
 def test_several_keys_are_the_apiservers_sorted(case: str) -> None:
-    """For several keys the JWKS is kube-apiserver's with the keys in our order, the discovery document the same."""
+    """For several keys the JWKS is kube-apiserver's with the keys sorted; the discovery document is the same."""
     shown = json.loads(capture(f"{case}/jwks").body())
     shown["keys"].sort(key=lambda key: key["kid"])
     built = documents(BUCKET_ISSUER, believed(capture(f"{case}/jwks").body()))
@@ -126,7 +126,7 @@ def test_several_keys_are_the_apiservers_sorted(case: str) -> None:
 
 
 def test_go_escapes_are_kept() -> None:
-    """Text is escaped as Go's json.Marshal does: HTML characters and line separators, nothing else."""
+    """Strings are escaped like Go's json.Marshal: HTML characters and line separators, nothing else."""
     key = with_kid(RSA_KEYS[0], 'a<b>&"c\\ é日')
     assert b'"kid":"a\\u003cb\\u003e\\u0026\\"c\\\\ \xc3\xa9\xe6\x97\xa5"' in documents(BUCKET_ISSUER, (key,)).jwks
     built = documents(BUCKET_ISSUER, (key,), {"x": "\u2028\u2029\u007f"})
@@ -143,14 +143,14 @@ def test_extra_members_follow_sorted() -> None:
 
 
 def test_extra_members_cannot_replace_ours() -> None:
-    """The configuration cannot put values into the documents that the mirror does not accept."""
+    """The configuration cannot set values that the mirror itself would not accept."""
     with pytest.raises(UsageError, match="cannot set issuer, jwks_uri"):
         documents(BUCKET_ISSUER, (RSA_KEYS[0],), {"jwks_uri": "https://evil", "issuer": "x", "a": 1})
 
 
 @pytest.mark.parametrize("value", [float("nan"), "\ud800"])
 def test_extra_members_that_json_cannot_say_are_refused(value: object) -> None:
-    """No document is built that strict readers refuse."""
+    """The mirror renders no document that strict parsers reject."""
     with pytest.raises(ValueError, match=r"JSON|surrogates"):
         documents(BUCKET_ISSUER, (RSA_KEYS[0],), {"a": value})
 
@@ -160,7 +160,7 @@ def record(key: Key, status: Status, **fields: object) -> KeyRecord:
 
 
 def test_ledger_renders_its_public_keys() -> None:
-    """Published and retiring keys are public; held, dropped and revoked ones never."""
+    """Published and retiring keys are public; held, dropped and revoked keys are not."""
     held = record(RSA_KEYS[0], Status.HELD, held_because="policy")
     dropped = record(RSA_KEYS[1], Status.DROPPED)
     revoked = record(RSA_KEYS[2], Status.REVOKED, revocation=Revocation(NOW, "stolen"))
@@ -170,7 +170,7 @@ def test_ledger_renders_its_public_keys() -> None:
 
 
 def test_ledger_without_public_keys_renders_nothing() -> None:
-    """Nothing is published for an issuer with only held or revoked keys."""
+    """An issuer with only held or revoked keys has no public documents."""
     held = record(RSA_KEYS[0], Status.HELD, held_because="policy")
     revoked = record(RSA_KEYS[1], Status.REVOKED, revocation=Revocation(NOW, "stolen"))
     assert render(Ledger(BUCKET_ISSUER)) is None
@@ -187,7 +187,7 @@ def test_last_revocation_renders_the_empty_set() -> None:
 
 @given(issuers(), key_sets(max_size=4))
 def test_built_documents_are_accepted_and_built_again(issuer: IssuerUrl, keys: tuple[Key, ...]) -> None:
-    """Published documents pass the mirror's own checks and render to the same bytes, for any order of keys."""
+    """Rendered documents pass the mirror's own checks, and render to the same bytes again, for any order of keys."""
     built = documents(issuer, tuple(reversed(keys)))
     uri = json.loads(built.discovery)["jwks_uri"]
     assert read_discovery(built.discovery, issuer=issuer, jwks_uri=uri) == Discovery(issuer)
@@ -206,7 +206,7 @@ def look(discovery: bytes = DISCOVERY, jwks: bytes = JWKS) -> Observed | Unusabl
 
 
 def test_real_answer_is_observed() -> None:
-    """A real apiserver's answer is accepted, with its name and date."""
+    """A captured answer is accepted, with the apiserver's name and the date."""
     seen = look()
     assert isinstance(seen, Observed)
     assert (seen.apiserver, seen.date, len(seen.keys)) == ("https://10.0.0.11:6443", DATE, 1)
@@ -239,7 +239,7 @@ def test_one_bad_document_makes_all_unusable(discovery: bytes, jwks: bytes, code
 
 
 def test_remedy_for_another_issuer_names_the_entry_and_the_migration() -> None:
-    """The remedy's command can be pasted except for the cluster's issuer: it contains no text from outside."""
+    """Only the cluster's issuer must be filled into the remedy's command: it contains no untrusted text."""
     answer = Answer("https://10.0.0.11:6443", DISCOVERY.replace(b"cluster/identifier", b"old"), JWKS, DATE)
     for judge in (observe, BelievedAnswers().observe):
         seen = judge(answer, issuer=BUCKET_ISSUER, policy=KeyPolicy(), already_checked=frozenset(), name="syd")

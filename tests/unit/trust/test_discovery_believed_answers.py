@@ -1,4 +1,4 @@
-"""Bytes that the last pass accepted are validated again when any input of the validation changed."""
+"""An answer that the last pass accepted is validated again if any input of the validation changed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ NOW = datetime(2026, 11, 29, tzinfo=UTC)
 
 
 def _weak_key() -> RsaKey:
-    """Its modulus is a multiple of three: the key is accepted only while our own ledger has it."""
+    """A key whose modulus is a multiple of three: it is accepted only while our own ledger has it."""
     n = encode((3 * (2**2047 // 3 + 1)).to_bytes(256))
     key = RsaKey(Kid(""), "RS256", n, "AQAB", Thumbprint(thumbprint_of("RSA", n=n, e="AQAB")))
     return replace(key, kid=kubernetes_kid(key))
@@ -29,7 +29,7 @@ WEAK = _weak_key()
 
 @dataclass(frozen=True)
 class Question:
-    """All that a judgement rests on."""
+    """All inputs of a validation."""
 
     answer: Answer
     issuer: IssuerUrl = ISSUER
@@ -78,7 +78,7 @@ CHANGES: dict[str, Callable[[], Question]] = {
 
 
 def test_same_bytes_under_the_same_rules_are_not_judged_again() -> None:
-    """Also when they arrive as other objects, and from another apiserver."""
+    """This holds also if the bytes are other Python objects, or come from another apiserver."""
     believed = BelievedAnswers()
     first = GOOD.ask(believed)
     assert first == GOOD.fresh()
@@ -99,7 +99,7 @@ def test_same_bytes_under_the_same_rules_are_not_judged_again() -> None:
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
 def test_changed_inputs_are_validated_again(change: Callable[[], Question]) -> None:
-    """An answer from before the change is still accepted afterwards, if its inputs are the same as then."""
+    """After a change and back, an earlier answer with the same inputs is still accepted."""
     believed = BelievedAnswers()
     first = GOOD.ask(believed)
     believed.begin_pass()
@@ -114,7 +114,7 @@ def test_changed_inputs_are_validated_again(change: Callable[[], Question]) -> N
 
 @pytest.mark.parametrize("case", ["a JWKS cut short", "another configured issuer", "a weak key that left our ledger"])
 def test_refusal_after_a_change_wins_over_the_cache(case: str) -> None:
-    """A cache that accepts everything forever would pass the table above; these are rejected, with every reason."""
+    """A changed input can also turn an accepted answer into a rejected one, with every reason."""
     believed = BelievedAnswers()
     GOOD.ask(believed)
     for _ in range(2):
@@ -124,7 +124,7 @@ def test_refusal_after_a_change_wins_over_the_cache(case: str) -> None:
 
 
 def test_times_are_those_of_each_answer() -> None:
-    """Clock and certificate are checked in each pass; no earlier answer replaces them."""
+    """Clock and certificate are those of the current answer, not of a cached one."""
     believed = BelievedAnswers()
     GOOD.ask(believed)
     later = replace(GOOD.answer, date=NOW + timedelta(minutes=1), certificate_expires_at=NOW + timedelta(days=90))
@@ -135,7 +135,7 @@ def test_times_are_those_of_each_answer() -> None:
 
 
 def test_what_the_last_pass_did_not_see_is_forgotten() -> None:
-    """An issuer that one pass skipped starts without an entry, so the cache does not grow over months."""
+    """An issuer that one pass skipped has no entry afterwards, so the cache does not grow over months."""
     believed = BelievedAnswers()
     GOOD.ask(believed)
     believed.begin_pass()

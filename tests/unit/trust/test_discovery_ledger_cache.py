@@ -1,4 +1,4 @@
-"""The last pass's result for a ledger is reused only for the same ledger, and does not decide about trust."""
+"""The cached result for a ledger is used only for the same ledger, and does not decide about trust."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def uncached(body: bytes, issuer: IssuerUrl = ISSUER) -> LedgerRead | Rejected:
 
 @given(st.lists(ledgers(max_size=3), min_size=1, max_size=4).flatmap(lambda pool: st.lists(st.sampled_from(pool))))
 def test_a_ledger_comes_to_what_it_comes_to_without_a_cache(sequence: list[Ledger]) -> None:
-    """The result does not depend on the issuer's earlier ledgers or on how often each was read."""
+    """The results equal those without a cache, whatever ledgers were read before and however often."""
     cache = LedgerCache()
     for each in sequence:
         body = ledger_text(each)
@@ -48,14 +48,14 @@ def test_a_ledger_comes_to_what_it_comes_to_without_a_cache(sequence: list[Ledge
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), JSON_VALUES, max_size=2), max_size=6))
 def test_extra_members_are_written_as_they_are_now(sequence: list[dict[str, object]]) -> None:
-    """Also where they equal the last ones, as True equals 1 and 1.0."""
+    """A changed value is rendered again even if Python calls it equal, as True equals 1 and 1.0."""
     cache = LedgerCache()
     for extra in sequence:
         assert cache.render(ONE, extra) == render(ONE, extra)
 
 
 def test_the_same_ledger_is_read_and_written_once() -> None:
-    """Also when its bytes and its records arrive as other objects."""
+    """This holds also if its bytes and records are other Python objects."""
     cache, body = LedgerCache(), ledger_text(ONE)
     read, text, documents = cache.read(body, ISSUER), cache.text(ONE), cache.render(ONE, {"a": 1})
     again = uncached(body)
@@ -94,7 +94,7 @@ OTHERS: dict[str, Callable[[], Ledger]] = {
 
 @pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS.keys())
 def test_whatever_differs_in_a_ledger_is_read_and_written_anew(other: Callable[[], Ledger]) -> None:
-    """After a change and back, the entry of an issuer is its last value."""
+    """Any difference is read and rendered again. The cache keeps only the last value of an issuer."""
     cache = LedgerCache()
     for each in (ONE, other(), ONE):
         text = ledger_text(each)
@@ -114,7 +114,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_bytes_that_differ_are_read_anew_by_all_rules(damage: Callable[[bytes], bytes]) -> None:
-    """A file that was good is no reason to take one that resembles it."""
+    """Bytes that resemble an accepted file are validated by all rules."""
     cache, body = LedgerCache(), ledger_text(ONE)
     damaged = damage(body)
     assert damaged != body
@@ -125,7 +125,7 @@ def test_bytes_that_differ_are_read_anew_by_all_rules(damage: Callable[[bytes], 
 
 
 def test_the_bytes_of_one_issuer_are_refused_for_another() -> None:
-    """The same file at another issuer's path is foreign, although it was read a moment ago."""
+    """The same file at another issuer's path is rejected, although it was accepted for its own issuer."""
     cache, body = LedgerCache(), ledger_text(ONE)
     other = IssuerUrl(f"{ISSUER}/other")
     assert isinstance(cache.read(body, ISSUER), LedgerRead)
@@ -135,7 +135,7 @@ def test_the_bytes_of_one_issuer_are_refused_for_another() -> None:
 
 
 def test_members_that_were_changed_in_place_are_seen() -> None:
-    """The caller owns the mapping: the cache keeps its value at the call, at any depth."""
+    """The cache stores a copy of the mapping, so a later change by the caller is detected at any depth."""
     cache = LedgerCache()
     inner: dict[str, object] = {"b": 1}
     extra: dict[str, object] = {"a": inner}
@@ -147,7 +147,7 @@ def test_members_that_were_changed_in_place_are_seen() -> None:
 
 
 def test_what_cannot_be_rendered_fails_each_time() -> None:
-    """The error is the same as without a cache, and an earlier rendered result does not bypass it."""
+    """The error is the same as without a cache, and no cached result hides it."""
     cache = LedgerCache()
     cache.render(ONE, {})
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The public documents as a relying party reads them: the usable ones, and every reason for rejecting others."""
+"""The public documents as a relying party reads them: which are usable, and every reason for rejecting others."""
 
 import json
 
@@ -30,7 +30,7 @@ def changed(**members: object) -> bytes:
 
 
 def test_our_own_documents_are_read() -> None:
-    """What the mirror renders, relying parties can use without a note."""
+    """The mirror's own documents are accepted without a note."""
     assert read_public_discovery(OURS.discovery, ISSUER) == PublicDiscovery(jwks_uri(ISSUER), ("ES256", "RS256"))
     found = read_public_jwks(OURS.jwks, already_checked=frozenset())
     assert isinstance(found, PublicKeys)
@@ -38,7 +38,7 @@ def test_our_own_documents_are_read() -> None:
 
 
 def test_captured_document_is_read() -> None:
-    """An apiserver's own bytes."""
+    """The captured bytes of an apiserver are accepted."""
     body = capture("02-rsa1-ec2-overlap/discovery").body()
     assert isinstance(read_public_discovery(body, ISSUER), PublicDiscovery)
 
@@ -74,14 +74,14 @@ def test_unusable_discovery_is_refused(body: bytes, codes: list[str]) -> None:
 
 
 def test_slash_is_named() -> None:
-    """The difference that people do not see."""
+    """The message points out a slash at the end, which is easy to overlook."""
     found = read_public_discovery(changed(issuer=ISSUER + "/"), ISSUER)
     assert isinstance(found, Rejected)
     assert "only in the trailing slash" in found.reasons[0].sentence
 
 
 def test_foreign_jwks_uri_is_a_note() -> None:
-    """Clouds follow it; that it is not ours is worth knowing."""
+    """Relying parties follow a `jwks_uri` on another host, so it is only a note."""
     found = read_public_discovery(changed(jwks_uri="https://keys.example.com/jwks"), ISSUER)
     assert isinstance(found, PublicDiscovery)
     assert (found.jwks_uri, [note.code for note in found.notes]) == (
@@ -91,7 +91,7 @@ def test_foreign_jwks_uri_is_a_note() -> None:
 
 
 def test_key_of_unknown_type_is_a_note() -> None:
-    """Some relying parties refuse the whole set for it (facts.md#31)."""
+    """Some relying parties reject the whole set for such a key (facts.md#31)."""
     keys = json.loads(jwks_body(RSA_KEYS[0]))["keys"]
     found = read_public_jwks(
         json.dumps({"keys": [*keys, {"kty": "AKP", "kid": "x"}]}).encode(), already_checked=frozenset()
@@ -103,7 +103,7 @@ def test_key_of_unknown_type_is_a_note() -> None:
 
 @pytest.mark.parametrize("body", [b"{}", b'{"keys":[]}', b'{"keys":[{"kty":"RSA"}]}', b"no"])
 def test_unusable_jwks_is_refused(body: bytes) -> None:
-    """By the rules that hold for an apiserver's answer."""
+    """The rules are those for an apiserver's answer."""
     assert isinstance(read_public_jwks(body, already_checked=frozenset()), Rejected)
 
 
@@ -125,12 +125,12 @@ def test_header_that_forbids_caching_is_a_note(header: str, part: str) -> None:
 
 @pytest.mark.parametrize("header", ["", "public, max-age=300", "max-age=60"])
 def test_header_that_allows_caching_is_none(header: str) -> None:
-    """There are no notes."""
+    """A header that allows caching causes no note."""
     assert caching_note(header) is None
 
 
 @pytest.mark.parametrize(
-    ("content_type", "is_told"),
+    ("content_type", "is_reported"),
     [
         ("application/json", False),
         ("Application/JSON; charset=utf-8", False),
@@ -138,13 +138,13 @@ def test_header_that_allows_caching_is_none(header: str) -> None:
         ("", True),
     ],
 )
-def test_other_content_type_is_a_note(content_type: str, is_told: bool) -> None:
-    """Parameters and case do not matter; S3's default does (facts.md#35)."""
-    assert (media_type_note(content_type, ("application/json",)) is not None) == is_told
+def test_other_content_type_is_a_note(content_type: str, is_reported: bool) -> None:
+    """Parameters and case are ignored; the default content type of S3 causes a note (facts.md#35)."""
+    assert (media_type_note(content_type, ("application/json",)) is not None) == is_reported
 
 
 def test_key_with_key_ops_is_reported() -> None:
-    """STS rejects key_ops, so the answer for STS needs to know about it; our own documents never have it."""
+    """STS rejects key_ops, so its presence is recorded for the answer about AWS; our own documents never have it."""
     own = documents(ISSUER, (RSA_KEYS[0],)).jwks
     read = read_public_jwks(own, already_checked=frozenset())
     assert isinstance(read, PublicKeys)
@@ -156,7 +156,7 @@ def test_key_with_key_ops_is_reported() -> None:
 
 
 def test_copy_with_an_empty_kid_is_a_note() -> None:
-    """The set of AWS's own guide has each key twice, once with an empty kid, and AWS accepts it."""
+    """The JWKS in AWS's own guide has each key twice, once with an empty kid, and AWS accepts it."""
     entry = json.loads(OURS.jwks)["keys"][0]
     found = read_public_jwks(json.dumps({"keys": [entry, {**entry, "kid": ""}]}).encode(), already_checked=frozenset())
     assert isinstance(found, PublicKeys)
@@ -166,5 +166,5 @@ def test_copy_with_an_empty_kid_is_a_note() -> None:
 
 @pytest.mark.parametrize("body", [b"[]", b'{"keys": 1}', b"{", b'{"keys": [1, {"kid": ""}]}'])
 def test_key_with_an_empty_kid_alone_is_refused(body: bytes) -> None:
-    """Nobody can name it; and what is no set is none."""
+    """No token can name a key with an empty kid, so it is rejected; so is a JWKS that is not a key set."""
     assert isinstance(read_public_jwks(body, already_checked=frozenset()), Rejected)

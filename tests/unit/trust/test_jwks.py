@@ -1,4 +1,4 @@
-"""Key sets that are accepted, and how they are read."""
+"""Which key sets are accepted, and how they are read."""
 
 import json
 from base64 import b64decode
@@ -28,7 +28,7 @@ def believed(body: bytes, policy: KeyPolicy = KUBERNETES) -> KeySet:
 
 @pytest.mark.parametrize("answer", JWKS_CAPTURES, ids=[each.name for each in JWKS_CAPTURES])
 def test_real_answers_are_accepted(answer: RawAnswer) -> None:
-    """Every JWKS that a real kube-apiserver sent is accepted completely, with its members."""
+    """Every captured JWKS of a real kube-apiserver is accepted completely, with its members."""
     keys = believed(answer.body()).keys
     distinct = {json.dumps(entry, sort_keys=True) for entry in json.loads(answer.body())["keys"]}
     assert {json.dumps(key.members(), sort_keys=True) for key in keys} == distinct
@@ -44,7 +44,7 @@ PUBLIC_KEY_FILES = sorted(FOLDER.glob("keys/*.pub"))
 
 @pytest.mark.parametrize("path", PUBLIC_KEY_FILES, ids=[path.name for path in PUBLIC_KEY_FILES])
 def test_kubernetes_kid_is_the_hash_of_the_key_file(path: Path) -> None:
-    """The recomputed kid equals SHA-256 of the DER that openssl wrote, and kube-apiserver published it."""
+    """The computed kid is the SHA-256 of the DER that openssl wrote; kube-apiserver published the same kid."""
     text = path.read_text()
     der = b64decode("".join(line for line in text.splitlines() if "-----" not in line))
     kid = encode(sha256(der).digest())
@@ -54,7 +54,7 @@ def test_kubernetes_kid_is_the_hash_of_the_key_file(path: Path) -> None:
 
 @pytest.mark.parametrize("key", KEYS, ids=[f"{key.kty}-{key.kid[:6]}" for key in KEYS])
 def test_each_type_and_size_is_accepted(key: Key) -> None:
-    """RSA of 2048 to 4096 bits and the three curves are published as they are."""
+    """RSA keys of 2048 to 4096 bits and keys on the three curves are accepted unchanged."""
     assert believed(jwks_body(key)).keys == (key,)
 
 
@@ -64,7 +64,7 @@ def test_each_type_and_size_is_accepted(key: Key) -> None:
     ids=lambda value: str(value)[:9],
 )
 def test_absent_optional_members_are_set(key: Key, alg: str) -> None:
-    """Without `alg`, `use` and `key_ops` a key is published with the algorithm of its type."""
+    """A key without `alg`, `use` and `key_ops` gets the algorithm of its type."""
     members = {name: text for name, text in key.members().items() if name not in {"alg", "use"}}
     read = believed(json.dumps({"keys": [members]}).encode()).keys[0]
     assert read.alg == alg
@@ -93,7 +93,7 @@ def test_opaque_kids_are_any_printable_text(kid: str) -> None:
 
 
 def test_identical_duplicates_collapse() -> None:
-    """A key file that is given twice is one key (facts.md#3)."""
+    """kube-apiserver shows a key file twice if it is configured twice: it is one key (facts.md#3)."""
     pair: tuple[Key, ...] = (RSA_KEYS[0], EC_KEYS[0])
     assert believed(jwks_body(*pair, RSA_KEYS[0])).keys == tuple(sorted(pair, key=key_id))
 
@@ -114,7 +114,7 @@ def test_unknown_type_is_skipped_with_a_note() -> None:
 
 
 def test_strength_of_known_keys_is_not_checked_again() -> None:
-    """A thumbprint of our own ledger spares the costly checks, nothing else."""
+    """A thumbprint in our own ledger skips the strength checks, and no others."""
     weak = encode((3**1293).to_bytes(257))
     body = json.dumps({"keys": [{"kty": "RSA", "kid": "a", "n": weak, "e": "AQAB"}]}).encode()
     refused = read_jwks(body, policy=OPAQUE)
@@ -127,21 +127,21 @@ def test_strength_of_known_keys_is_not_checked_again() -> None:
 
 
 def test_two_hundred_keys_are_read() -> None:
-    """The limit itself is still allowed."""
+    """A set of exactly 200 keys is accepted."""
     keys = tuple(with_kid(EC_KEYS[0], f"{number:03}") for number in range(200))
     assert believed(jwks_body(*keys), OPAQUE).keys == keys
 
 
 @given(key_sets(max_size=4))
 def test_accepted_set_is_accepted_again(keys: tuple[Key, ...]) -> None:
-    """An accepted key set can be written and read again, in any order, and is the same."""
+    """An accepted key set can be rendered and read again unchanged, in any order of keys."""
     read = believed(jwks_body(*reversed(keys)), OPAQUE)
     assert read == KeySet(keys)
     assert believed(jwks_body(*read.keys), OPAQUE) == read
 
 
 def test_fixture_keys_are_no_known_test_keys() -> None:
-    """The list of known test keys does not hold what our captures were made with."""
+    """The list of known test keys does not contain the keys of our captures."""
     shown = {key.thumbprint for each in JWKS_CAPTURES for key in believed(each.body()).keys}
     assert shown
     assert not shown & KNOWN_TEST_KEYS.keys()

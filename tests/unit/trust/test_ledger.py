@@ -1,4 +1,4 @@
-"""The ledger file: written files read back unchanged, and the bytes diff well."""
+"""The ledger file: it is read back unchanged, and its format gives readable diffs."""
 
 import json
 from dataclasses import replace
@@ -41,14 +41,14 @@ PUBLISHED = KeyRecord(EC_KEYS[0], Status.PUBLISHED, 1, NOW)
 
 @given(ledgers())
 def test_ledger_survives(ledger: Ledger) -> None:
-    """Every valid ledger is read back as it was written, and written in the same bytes again."""
+    """Every valid ledger is read back unchanged, and rendered to the same bytes again."""
     body = write_ledger(ledger)
     assert read_ledger(body, issuer=ISSUER) == LedgerRead(ledger)
     assert write_ledger(ledger) == body
 
 
 def test_file_is_made_for_a_diff() -> None:
-    """The file has one member a line, the key last, a final newline, and this very text."""
+    """The file has one member per line, the key last, a final newline, and exactly this text."""
     key = with_kid(EC_KEYS[0], "schlüssel <1>")
     revocation = Revocation(NOW, "stolen", last=True, revoked_from=Status.PUBLISHED, order=2)
     ledger = Ledger(ISSUER, (KeyRecord(key, Status.REVOKED, 3, NOW, revocation=revocation),))
@@ -89,7 +89,7 @@ def test_file_is_made_for_a_diff() -> None:
 
 
 def test_dropped_key_is_written_by_name() -> None:
-    """History needs no material: a line with the algorithm replaces it."""
+    """A dropped record keeps only the key's name and algorithm, not its material."""
     key = with_kid(RSA_KEYS[0], "k")
     ledger = Ledger(ISSUER, (KeyRecord(key, Status.DROPPED, 3, NOW),))
     assert json.loads(write_ledger(ledger))["keys"] == [
@@ -117,7 +117,7 @@ def test_dropped_key_is_written_by_name() -> None:
     ids=["dropped", "revoked", "revoked_while_held", "revoked_while_public"],
 )
 def test_key_of_an_older_file_becomes_a_name(status: str, revoked: dict[str, object] | None, is_kept: bool) -> None:
-    """Version 1 kept every key; where it can never be public again by itself, its name and alg are taken from it."""
+    """Version 1 kept the material of every key; it is dropped if the key cannot become public again by itself."""
     key = RSA_KEYS[0]
     entry = {
         "kid": key.kid,
@@ -145,7 +145,7 @@ def test_key_of_an_older_file_becomes_a_name(status: str, revoked: dict[str, obj
     ids=["text", "broken_material", "another_type", "another_member"],
 )
 def test_bad_key_of_a_dropped_record_does_not_matter(key: object) -> None:
-    """The key is never published: only the readable parts of its name must agree."""
+    """The key is never published, so only the readable parts of its name must be consistent."""
     entry = {
         "kid": RSA_KEYS[0].kid,
         "thumbprint": RSA_KEYS[0].thumbprint,
@@ -165,7 +165,7 @@ def file_of(*entries: object) -> bytes:
 
 
 def test_byte_form_is_free() -> None:
-    """White space, order of members and of records do not matter to the reader."""
+    """The reader ignores white space and the order of members and records."""
     ledger = Ledger(
         ISSUER, tuple(sorted((PUBLISHED, replace(PUBLISHED, key=RSA_KEYS[0])), key=lambda r: key_id(r.key)))
     )
@@ -206,18 +206,18 @@ def test_unsorted_ledger_is_written_sorted() -> None:
     ],
 )
 def test_unreadable_ledger_is_never_written(record: KeyRecord) -> None:
-    """A ledger that breaks a rule of its own raises before it can reach git."""
+    """A ledger that breaks a rule of the format raises an error before it reaches git."""
     with pytest.raises(ValueError, match="could not be read again"):
         write_ledger(Ledger(ISSUER, (record,)))
 
 
 def test_repeated_record_is_never_written() -> None:
-    """Two records of one key are a fault of the caller."""
+    """Two records of one key are an error of the caller."""
     with pytest.raises(ValueError, match="could not be read again"):
         write_ledger(Ledger(ISSUER, (PUBLISHED, PUBLISHED)))
 
 
-# Faults of the file as a whole; the attacks on its parts are in tests/attacks/test_ledger.py.
+# Errors in the file as a whole. Attacks on its parts are in tests/attacks/test_ledger.py.
 
 REMEDY = "Restore the ledger from an earlier commit, or undo the manual edit."
 MOST_BYTES = 4 * 1024 * 1024
@@ -231,14 +231,14 @@ def test_largest_ledger_is_read() -> None:
 
 
 def long_ago(days: int, **fields: object) -> KeyRecord:
-    """A dropped record of 4 kB, first seen that many days ago."""
+    """A dropped record of 4 kB, first seen `days` days ago."""
     name = KeyName(Kid(f"{days:04}" + "\U0001f511" * 1020), "RS256", Thumbprint(f"{days:043}"))
     record = KeyRecord(name, Status.DROPPED, 1, NOW - timedelta(days=days))
     return replace(record, **fields)  # type: ignore[arg-type]  # fields of KeyRecord by name
 
 
 def test_oldest_dropped_keys_are_left_out_where_there_is_no_room() -> None:
-    """No revoked record is left out, no more records than needed, and always the same; the file can be read."""
+    """The file has as many records as fit, all revoked ones among them; the choice is deterministic."""
     stolen = Revocation(NOW - timedelta(days=5000), "stolen")
     revoked = long_ago(5000, status=Status.REVOKED, revocation=stolen)
     ledger = Ledger(ISSUER, (PUBLISHED, *(long_ago(days) for days in range(1100)), revoked))
@@ -253,13 +253,13 @@ def test_oldest_dropped_keys_are_left_out_where_there_is_no_room() -> None:
 
 
 def test_ledger_that_only_seems_too_large_keeps_everything() -> None:
-    """The quick estimate is no decision: what fits is written."""
+    """If only the estimate exceeds the limit, all records are written."""
     ledger = Ledger(ISSUER, tuple(long_ago(days) for days in range(600)))
     assert left_out(ledger) == ()
 
 
 def test_revoked_keys_alone_may_not_fill_the_file() -> None:
-    """They are never left out, so the ledger is not written; a mirror must not forget one silently."""
+    """Revoked records are never left out. If they do not fit, the ledger is not written."""
     stolen = Revocation(NOW, "stolen")
     ledger = Ledger(ISSUER, tuple(long_ago(n, status=Status.REVOKED, revocation=stolen) for n in range(1100)))
     assert left_out(ledger) == ()
@@ -268,7 +268,7 @@ def test_revoked_keys_alone_may_not_fill_the_file() -> None:
 
 
 def test_key_that_was_checked_before_is_not_checked_again() -> None:
-    """A stricter rule must not break the ledgers of an older mirror: their public keys stay public."""
+    """A new strength rule must not break older ledgers: their public keys stay public."""
     n = encode((3**1293).to_bytes(257))
     key = RsaKey(Kid("old"), "RS256", n, "AQAB", thumbprint_of("RSA", n=n, e="AQAB"))
     weak = write_ledger(Ledger(ISSUER, (replace(PUBLISHED, key=key),)))
@@ -300,12 +300,12 @@ def test_key_that_was_checked_before_is_not_checked_again() -> None:
     ids=["one byte too many", "of another issuer"],
 )
 def test_refused_ledger_says_all_that_an_operator_needs(body: bytes, reason: Reason) -> None:
-    """The reason has code, sentence, remedy and place; no part of the ledger is accepted."""
+    """The reason has code, sentence, remedy and place, and no part of the ledger is accepted."""
     assert read_ledger(body, issuer=ISSUER) == Rejected((reason,))
 
 
 def test_what_is_no_json_is_said_of_the_ledger() -> None:
-    """The report has many documents: the reason names the one it is about."""
+    """A report is about many documents, so the reason names the ledger."""
     read = read_ledger(b"[", issuer=ISSUER)
     assert isinstance(read, Rejected)
     assert [reason.where.split()[0] for reason in read.reasons] == ["ledger"]
@@ -326,11 +326,11 @@ def test_what_is_no_json_is_said_of_the_ledger() -> None:
     ids=["ledger", "issuer alone", "number", "empty", "control", "absent", "not json", "too large"],
 )
 def test_stated_issuer_is_what_the_file_says(body: bytes, expected: IssuerUrl | None) -> None:
-    """The issuer of a stranger's ledger is read without believing the rest."""
+    """The issuer that a file names is read without trusting the rest of the file."""
     assert stated_issuer(body) == expected
 
 
 def test_moment_survives() -> None:
-    """A moment is written in UTC to the second and read again."""
+    """A time is written in UTC with seconds and read back unchanged."""
     assert moment_text(NOW) == "2026-11-23T08:00:00Z"
     assert moment_of("2026-11-23T08:00:00Z") == NOW

@@ -51,7 +51,7 @@ def ssh_keygen(*words: str | Path) -> str:
 
 @pytest.mark.parametrize("kind", [("ed25519",), ("ecdsa", "-b", "256"), ("rsa", "-b", "3072")], ids=KINDS)
 def test_key_of_ssh_keygen_signs_under_its_fingerprint(tmp_path: Path, kind: tuple[str, ...]) -> None:
-    """Each kind that the design names is read as ssh-keygen writes it, and its kid is what `ssh-keygen -l` prints."""
+    """Each supported kind of key is read as ssh-keygen writes it; its kid is the fingerprint of `ssh-keygen -l`."""
     path = tmp_path / "key"
     ssh_keygen("-q", "-t", *kind, "-N", "", "-C", "a comment", "-f", path)
     key = read_private_key(path.read_bytes())
@@ -78,7 +78,7 @@ def made(tmp_path: Path, *words: str) -> bytes:
     ],
 )
 def test_unfit_private_key_is_refused(tmp_path: Path, words: tuple[str, ...], code: str, said: str) -> None:
-    """A key that ssh-keygen makes and that cannot sign ledgers: the reason names it, and the remedy is a command."""
+    """ssh-keygen also makes keys that cannot sign ledgers: the reason names the problem; the remedy is a command."""
     reason = read_private_key(made(tmp_path, *words))
     assert isinstance(reason, Reason)
     assert (reason.code, said in reason.sentence) == (code, True)
@@ -87,12 +87,12 @@ def test_unfit_private_key_is_refused(tmp_path: Path, words: tuple[str, ...], co
 
 @pytest.mark.parametrize("words", [("-N", "secret"), ("-N", "", "-m", "PEM")], ids=["passphrase", "pem"])
 def test_remedy_mends_the_file(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """The command that is printed for a passphrase or for PEM makes the very key usable."""
+    """The printed command makes a key usable that has a passphrase or is in PEM format."""
     kind = ("-t", "rsa") if "PEM" in words else ("-t", "ed25519")
     reason = read_private_key(made(tmp_path, *kind, *words))
     assert isinstance(reason, Reason)
     command = reason.remedy.rpartition(": ")[2].replace("FILE", str(tmp_path / "key"))
-    subprocess.run(f"{command} {'-P secret' if 'secret' in words else ''}", shell=True, check=True, capture_output=True)  # noqa: S602  our own remedy
+    subprocess.run(f"{command} {'-P secret' if 'secret' in words else ''}", shell=True, check=True, capture_output=True)  # noqa: S602  the command is our own
     assert isinstance(read_private_key((tmp_path / "key").read_bytes()), PrivateKey)
 
 
@@ -105,7 +105,7 @@ def string(value: bytes) -> bytes:
 
 
 def declaring(kind: bytes) -> bytes:
-    """A file that declares a key of another type; nothing behind it is read."""
+    """A key file that declares another type; the rest of it is not read."""
     head = b"openssh-key-v1\0" + string(b"none") + string(b"none") + string(b"") + (1).to_bytes(4)
     return armoured(head + string(string(kind)))
 
@@ -137,7 +137,7 @@ def declaring(kind: bytes) -> bytes:
     ],
 )
 def test_body_that_is_no_private_key_is_refused(body: bytes, code: str) -> None:
-    """For any file content there is one reason with a remedy, and it repeats nothing from the file."""
+    """Any other content gives one reason with a remedy, and no part of the file is repeated."""
     reason = read_private_key(body)
     assert isinstance(reason, Reason)
     assert reason.code == code
@@ -146,7 +146,7 @@ def test_body_that_is_no_private_key_is_refused(body: bytes, code: str) -> None:
 
 
 def test_line_ends_of_windows_are_read() -> None:
-    """A key file that came through an editor or a secret store stays the same key."""
+    """CRLF line ends from an editor or a secret store do not change the key."""
     for body in (key_file().replace(b"\n", b"\r\n"), key_file().rstrip(), b"\n" + key_file() + b"\n\n"):
         assert read_private_key(body) == signer()
 
@@ -159,7 +159,7 @@ def test_no_bytes_make_reading_a_private_key_raise(body: bytes) -> None:
 
 @given(st.sampled_from(KINDS), st.integers(0), st.integers(1, 255))
 def test_damaged_private_key_never_raises(kind: str, where: int, bits: int) -> None:
-    """One changed byte in a key file gives a reason, or a key that still signs what its public half verifies."""
+    """One changed byte in a key file gives a reason, or a key whose signatures its public key verifies."""
     body = bytearray(key_file(kind))
     body[where % len(body)] ^= bits
     key = read_private_key(bytes(body))
@@ -167,7 +167,7 @@ def test_damaged_private_key_never_raises(kind: str, where: int, bits: int) -> N
 
 
 def test_private_half_is_never_printed() -> None:
-    """Neither repr nor str of a key, nor of what holds it, has the private material."""
+    """Neither repr nor str of a key, or of an object that contains it, shows the private key."""
     for kind in KINDS:
         key = signer(kind)
         secret = json.loads(key.jwk.export_private())["d"]
@@ -188,7 +188,7 @@ def test_allowed_signers_are_read_in_their_order() -> None:
 
 
 def longer(line: str) -> str:
-    """The same key with a byte behind it, which ssh-keygen would not write."""
+    """The same key with an additional byte at the end, which ssh-keygen would not write."""
     kind, base64 = line.split()[:2]
     return f"{kind} {base64.rstrip('=')}{'AAAA' if not base64.endswith('=') else 'A='}"
 
@@ -229,7 +229,7 @@ def small_rsa() -> str:
     ],
 )
 def test_bad_allowed_signers_are_refused(lines: str, reported: list[tuple[str, int]]) -> None:
-    """Every mistake is reported, in the order of the lines, each with its line and a remedy; no key is given."""
+    """Every error is reported in the order of the lines, with its line and a remedy; no key is returned."""
     reasons = read_allowed_signers(lines.encode())
     assert [(each.code, each.where) for each in reasons if isinstance(each, Reason)] == [
         (code, f"line {number}") for code, number in reported
@@ -239,7 +239,7 @@ def test_bad_allowed_signers_are_refused(lines: str, reported: list[tuple[str, i
 
 
 def test_allowed_signers_in_another_encoding_are_refused() -> None:
-    """What an editor saved as UTF-16 or Latin-1 is reported with the line of its first bad byte."""
+    """A file in UTF-16 or Latin-1 is reported with the line of its first invalid byte."""
     for body, number in ((public_line().encode("utf-16"), 1), (public_line().encode() + b"\n# \xfc\n", 3)):
         (reason,) = read_allowed_signers(body)
         assert isinstance(reason, Reason)
@@ -267,7 +267,7 @@ def test_signature_is_accepted_under_its_key(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_signature_is_one_line_that_any_jws_library_verifies(kind: str) -> None:
-    """The file is a detached JWS: with the payload put back jwcrypto verifies it, and the header is sorted JSON."""
+    """The file is a detached JWS: jwcrypto verifies it when the payload is added, and the header is sorted JSON."""
     key = signer(kind)
     text = signed(key).decode("ascii")
     header, payload, signature = text.removesuffix("\n").split(".")
@@ -280,27 +280,27 @@ def test_signature_is_one_line_that_any_jws_library_verifies(kind: str) -> None:
 
 
 def test_deterministic_keys_sign_alike() -> None:
-    """Ed25519 and RSA give the same bytes each time; only ES256 does not (RFC 8032, RFC 8017 section 8.2)."""
+    """Ed25519 and RSA signatures are deterministic; ES256 signatures are not (RFC 8032, RFC 8017 section 8.2)."""
     assert signed(signer()) == signed(signer())
     assert signed(signer("RSA")) == signed(signer("RSA"))
     assert signed(signer("P-256")) != signed(signer("P-256"))
 
 
 def test_longest_signature_fits_the_limit() -> None:
-    """With the longest issuer and name that the configuration takes there is room for an RSA key of 8192 bits."""
+    """With the longest allowed issuer and repository name, a signature by an RSA key of 8192 bits still fits."""
     issuer = IssuerUrl("https://" + "a" * 247)
     signature = sign_ledger(BODY, issuer=issuer, repository="a" * 63, role="operator", key=signer("RSA"))
     assert len(signature) + (8192 - 3072) // 8 * 4 / 3 < MAX_SIGNATURE_BYTES
 
 
 def test_empty_ledger_is_signed_and_accepted() -> None:
-    """No length is special."""
+    """A ledger of any length is signed and accepted."""
     for body in (b"", b"\0", b"." * 10**6):
         assert isinstance(verified(signed(signer(), body), signer().public(), body=body), SignatureHeader)
 
 
 def test_other_repository_or_issuer_is_foreign() -> None:
-    """A ledger that the same key signed for a test repository or for another issuer is rejected."""
+    """A signature by a listed key for a test repository or for another issuer is rejected."""
     assert foreign(signed(signer(), repository="test")) == ("foreign", signer().kid)
     other = sign_ledger(BODY, issuer=OTHER_ISSUER, repository="prod", role="mirror", key=signer())
     assert foreign(other) == ("foreign", signer().kid)
@@ -313,7 +313,7 @@ def foreign(signature: bytes) -> tuple[str, str]:
 
 
 def test_unlisted_key_is_an_unknown_signer() -> None:
-    """A signature by an unlisted key is reported with its kid, whether or not it fits."""
+    """A signature by an unlisted key is reported with its kid, valid or not."""
     for signature in (signed(signer(number=1)), signed(signer(number=1), b"other")):
         found = verified(signature, signer().public())
         assert isinstance(found, VerificationFailure)
@@ -322,7 +322,7 @@ def test_unlisted_key_is_an_unknown_signer() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_changed_ledger_is_false(kind: str) -> None:
-    """One byte more, less or other in the ledger, and its signature does not count."""
+    """If the ledger has one byte more, less or different, its signature is rejected."""
     for body in (BODY + b"\n", BODY[:-1], BODY.replace(b"x", b"y"), b""):
         found = verified(signed(signer(kind)), signer(kind).public(), body=body)
         assert found == VerificationFailure(
@@ -331,7 +331,7 @@ def test_changed_ledger_is_false(kind: str) -> None:
 
 
 def written(header: bytes, value: bytes = b"0" * 64) -> bytes:
-    """A signature file of any header."""
+    """A signature file with this header."""
     return b"..".join(urlsafe_b64encode(part).rstrip(b"=") for part in (header, value)) + b"\n"
 
 
@@ -351,7 +351,7 @@ def written(header: bytes, value: bytes = b"0" * 64) -> bytes:
     ],
 )
 def test_text_that_is_no_signature_is_damaged(signature: bytes, reported: str) -> None:
-    """Anything but our detached JWS is reported as damaged, with the fault in its form, and without a kid."""
+    """Any other text than our detached JWS is reported as damaged, with the error of its format, and without a kid."""
     found = verified(signature, signer().public())
     assert isinstance(found, VerificationFailure)
     assert (found.code, found.kid) == ("damaged", "")
@@ -377,7 +377,7 @@ def signed_once(kind: str) -> bytes:
 
 @given(st.sampled_from(KINDS), st.integers(0), st.integers(1, 255))
 def test_flipped_byte_of_a_signature_is_never_accepted(kind: str, where: int, bits: int) -> None:
-    """There is one text of a signature: whichever byte changes, it is another one."""
+    """A signature has exactly one encoding, so a change of any byte is rejected."""
     signature = bytearray(signed_once(kind))
     signature[where % len(signature)] ^= bits
     assert isinstance(verified(bytes(signature), signer(kind).public()), VerificationFailure)
@@ -393,13 +393,13 @@ def test_flipped_byte_of_a_ledger_is_never_accepted(kind: str, where: int, bits:
 
 @given(st.binary(max_size=5000), st.binary(max_size=100))
 def test_no_bytes_make_verifying_raise(signature: bytes, body: bytes) -> None:
-    """Random bytes get a verdict, and none are accepted."""
+    """Random bytes are rejected without an exception."""
     assert isinstance(verified(signature, signer().public(), body=body), VerificationFailure)
 
 
 @given(st.lists(st.binary(max_size=80), min_size=3, max_size=3))
 def test_no_parts_make_verifying_raise(parts: list[bytes]) -> None:
-    """Well-formed base64url of random bytes gets a verdict, and is not accepted."""
+    """Random bytes in well-formed base64url are rejected without an exception."""
     text = b".".join(urlsafe_b64encode(part).rstrip(b"=") for part in (parts[0], b"", parts[2])) + b"\n"
     found = verified(text, signer().public())
     assert isinstance(found, VerificationFailure)
@@ -413,7 +413,7 @@ def test_no_parts_make_verifying_raise(parts: list[bytes]) -> None:
     st.binary(max_size=200),
 )
 def test_every_signed_ledger_is_accepted(issuer: str, repository: str, role: str, body: bytes) -> None:
-    """Every issuer, name, role and body comes back as it was signed."""
+    """Any issuer, repository name, role and body can be signed, and the signature is accepted."""
     url, key = IssuerUrl(issuer), signer()
     signature = sign_ledger(body, issuer=url, repository=repository, role=role, key=key)  # type: ignore[arg-type]  # one of the two
     found = verify_ledger(body, signature, issuer=url, repository=repository, keys={key.kid: key.public()})

@@ -1,4 +1,4 @@
-"""The table of transitions, situation by situation, and what must hold for every history."""
+"""The transition table, one situation at a time, and invariants of every history."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -115,7 +115,7 @@ TABLE: list[Situation] = [
 def test_transition_table(
     before: Ledger, seen: tuple[Observation, ...], policy: KeyPolicy, after: dict[str, Status]
 ) -> None:
-    """Each situation leads to the statuses that the design's table says."""
+    """Each situation leads to the statuses in the specification's table."""
     outcome = step(before, *seen, policy=policy)
     if len({r.key.kid for r in outcome.ledger.records}) == len(outcome.ledger.records):
         assert statuses(outcome) == after
@@ -125,7 +125,7 @@ def test_transition_table(
 
 @pytest.mark.parametrize(("before", "seen", "policy"), [row[1:4] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_a_second_pass_changes_nothing(before: Ledger, seen: tuple[Observation, ...], policy: KeyPolicy) -> None:
-    """The same observations again take no arrow: the steady state writes nothing."""
+    """The same observations again cause no transition: the steady state writes nothing."""
     once = step(before, *seen, policy=policy)
     again = step(once.ledger, *seen, policy=policy)
     assert again.ledger == once.ledger
@@ -133,13 +133,13 @@ def test_a_second_pass_changes_nothing(before: Ledger, seen: tuple[Observation, 
 
 
 def test_every_transition_adds_one_to_the_generation() -> None:
-    """A ledger is merged by generations, so each arrow counts exactly one."""
+    """Ledgers are merged by generation, so each transition adds exactly one."""
     outcome = step(ledger(record(A, P), record(B, P)), shows(B, C))
     assert {r.key.kid: r.generation for r in outcome.ledger.records} == {"a": 2, "b": 1, "c": 1}
 
 
 def test_a_whole_life_counts_its_transitions() -> None:
-    """First sight, retirement, return, retirement, drop and return again: six arrows, six generations."""
+    """Publication, retirement, return, retirement, drop and return: six transitions, six generations."""
     now = NOW
     at = step(ledger(), shows(A, B), now=now).ledger
     for seen in ((B,), (A, B), (B,), (B,), (A, B)):
@@ -150,7 +150,7 @@ def test_a_whole_life_counts_its_transitions() -> None:
 
 
 def test_key_that_came_back_is_not_retired_again_at_once() -> None:
-    """A flapping replica makes two commits, not two an interval."""
+    """A replica that alternates between two key sets causes two commits, not two per interval."""
     back = step(ledger(record(A, R), record(B, P)), shows(A, B))
     assert back.ledger.records[0].returned_at == NOW
     soon = step(back.ledger, shows(B), now=NOW + timedelta(hours=23))
@@ -161,7 +161,7 @@ def test_key_that_came_back_is_not_retired_again_at_once() -> None:
 
 
 def test_key_does_not_begin_and_end_retiring_in_one_pass() -> None:
-    """With `retain_removed: 0s` a key still stays public for the pass that first missed it."""
+    """With `retain_removed: 0s` a key stays public in the first pass without it."""
     policy = KeyPolicy(retain_removed=timedelta(0))
     first = step(ledger(record(A, P), record(B, P)), shows(B), policy=policy)
     assert statuses(first)["a"] is R
@@ -170,7 +170,7 @@ def test_key_does_not_begin_and_end_retiring_in_one_pass() -> None:
 
 
 def test_set_never_becomes_empty_by_absence() -> None:
-    """When every public key is due and nothing else is public, all of them stay, and an event reports it."""
+    """If every public key is due for removal and no other is public, all stay, and an event reports it."""
     before = ledger(record(A, R, missing_since=DUE), record(B, R, missing_since=DUE))
     outcome = step(before, shows(C), policy=HOLD)
     assert statuses(outcome) == {"a": R, "b": R, "c": H}
@@ -178,13 +178,13 @@ def test_set_never_becomes_empty_by_absence() -> None:
 
 
 def test_drop_waits_for_the_remote() -> None:
-    """While the git remote is out of reach nothing is dropped."""
+    """No key is dropped while the git remote is unreachable."""
     before = ledger(record(A, R, missing_since=DUE), record(B, P))
     assert statuses(step(before, shows(B), may_drop=False))["a"] is R
 
 
 def test_changed_sources_restart_the_retirement() -> None:
-    """After a change of apiservers or CA every `missing_since` starts anew, and nothing is dropped in that pass."""
+    """A change of apiservers or CA resets every `missing_since`, and that pass drops nothing."""
     before = ledger(record(A, R, missing_since=DUE), record(B, P))
     outcome = step(before, shows(B), sources_changed=True)
     assert outcome.ledger.records[0].missing_since == NOW
@@ -192,7 +192,7 @@ def test_changed_sources_restart_the_retirement() -> None:
 
 
 def test_missing_replica_blocks_retirement() -> None:
-    """With fewer answers than `expect_replicas` keys are added, and none begins to retire."""
+    """With fewer answers than `expect_replicas`, keys are added, but none begins to retire."""
     outcome = step(ledger(record(A, P)), shows(B), replicas=2)
     assert statuses(outcome) == {"a": P, "b": P}
     assert "retirement.blocked" in names(outcome)
@@ -200,7 +200,7 @@ def test_missing_replica_blocks_retirement() -> None:
 
 @pytest.mark.parametrize("apart", [timedelta(minutes=6), -timedelta(minutes=6)], ids=["ahead", "behind"])
 def test_skewed_clock_blocks_retirement(apart: timedelta) -> None:
-    """With a clock that differs from the apiservers' by more than 5 minutes nothing begins or ends retiring."""
+    """If the clock differs from the apiservers' by more than 5 minutes, no retirement begins or ends."""
     before = ledger(record(A, R, missing_since=DUE), record(B, P), record(C, P))
     outcome = step(before, shows(B, date=NOW + apart))
     assert statuses(outcome) == {"a": R, "b": P, "c": P}
@@ -208,20 +208,20 @@ def test_skewed_clock_blocks_retirement(apart: timedelta) -> None:
 
 
 def test_skewed_clock_restarts_no_retirement() -> None:
-    """Not even after a change of sources: the date would be wrong."""
+    """Even a change of sources restarts no retirement then: the date would be wrong."""
     before = ledger(record(A, R), record(B, P))
     outcome = step(before, shows(B, date=NOW + timedelta(days=2)), sources_changed=True)
     assert outcome.ledger == before
 
 
 def test_return_in_the_future_holds_no_retirement_up() -> None:
-    """A clock that was a year ahead once must not keep a key public for a year."""
+    """A date of return from a clock that was a year ahead must not keep a key public for a year."""
     before = ledger(record(A, P, returned_at=NOW + 365 * DAY), record(B, P))
     assert statuses(step(before, shows(B))) == {"a": R, "b": P}
 
 
 def test_alg_of_the_apiservers_is_taken() -> None:
-    """No thumbprint covers it (RFC 7638), so a ledger in git may say anything; one replica that shows it is enough."""
+    """The thumbprint does not cover `alg` (RFC 7638), so the `alg` of a ledger is replaced by that of an apiserver."""
     forged = record(replace(A, alg="RS512"), P)
     outcome = step(ledger(forged, record(B, P)), shows(A, B), shows(B))
     assert outcome.ledger.records[0].key == A
@@ -230,7 +230,7 @@ def test_alg_of_the_apiservers_is_taken() -> None:
 
 
 def test_replicas_that_differ_in_alg_move_nothing_back_and_forth() -> None:
-    """The first of the alphabet is taken, as in merges: mirrors that ask different replicas agree."""
+    """The alphabetically first `alg` counts, as in merges, so mirrors that poll different replicas agree."""
     other = replace(A, alg="RS512")
     known = ledger(record(A, P))
     assert step(known, shows(other)).ledger == known
@@ -240,19 +240,19 @@ def test_replicas_that_differ_in_alg_move_nothing_back_and_forth() -> None:
 
 
 def test_dropped_key_comes_back_as_it_is_shown() -> None:
-    """Its alg too."""
+    """A returning key also has the `alg` that the apiserver shows."""
     outcome = step(ledger(record(replace(A, alg="RS512"), D), record(B, P)), shows(A, B))
     assert (outcome.ledger.records[0].key, outcome.ledger.records[0].status) == (A, P)
 
 
 def test_small_skew_is_no_matter() -> None:
-    """Five minutes are allowed."""
+    """A difference of exactly five minutes is accepted."""
     outcome = step(ledger(record(A, P), record(B, P)), shows(B, date=NOW + timedelta(minutes=5)))
     assert statuses(outcome)["a"] is R
 
 
 def test_skew_is_that_of_the_median_apiserver() -> None:
-    """One apiserver with a wrong clock does not decide."""
+    """The median of the apiservers' clocks counts, so one wrong clock does not matter."""
     dates = [NOW, NOW + timedelta(seconds=2), NOW + timedelta(days=400)]
     observations = [shows(A, apiserver=f"https://{i}", date=date) for i, date in enumerate(dates)]
     assert clock_skew(observations, NOW) == timedelta(seconds=2)
@@ -260,7 +260,7 @@ def test_skew_is_that_of_the_median_apiserver() -> None:
 
 
 def test_unanswered_names_the_silent_apiservers() -> None:
-    """The apiservers that block a retirement are named once each; no answer at all is not "every apiserver"."""
+    """Each apiserver without an answer is listed once. No apiserver at all counts as a missing answer."""
     assert missing_answers([shows(A), silent("https://x"), silent("https://x")], 2) == ("https://x",)
     assert missing_answers([shows(A)], 1) == ()
     assert missing_answers([shows(A)], 3) == ("2 replicas not found",)
@@ -268,7 +268,7 @@ def test_unanswered_names_the_silent_apiservers() -> None:
 
 
 def test_all_keys_replaced_at_once_is_reported() -> None:
-    """A one-step replacement is published like any other, and warned about."""
+    """A replacement of all keys in one step is published like any change, and causes a warning."""
     outcome = step(ledger(record(A, P)), shows(B))
     assert statuses(outcome) == {"a": R, "b": P}
     assert "keys.replaced" in names(outcome)
@@ -280,7 +280,7 @@ def test_all_keys_replaced_at_once_is_reported() -> None:
     ids=["first_sight", "addition", "one_of_two"],
 )
 def test_other_changes_are_no_replacement(before: Ledger, seen: Observed) -> None:
-    """`keys.replaced` needs every old key to begin retiring while a new one comes."""
+    """`keys.replaced` is reported only if every old key begins to retire while a new one appears."""
     assert "keys.replaced" not in names(step(before, seen))
 
 
@@ -300,13 +300,13 @@ def test_configured_revocation_outlives_the_configuration() -> None:
 
 
 def test_configured_revocation_of_the_last_key_is_reported_as_held() -> None:
-    """Nothing but `--last` empties the set, and the operator learns that the revocation waits."""
+    """Only `--last` empties the set; otherwise an event reports that the revocation is held."""
     outcome = step(ledger(record(A, P)), shows(A), policy=REVOKE_A)
     assert "revocation.held" in names(outcome)
 
 
 def test_same_material_twice_is_revoked_under_both_kids() -> None:
-    """Both entries of one key go, with one revocation, when something else is public."""
+    """Both records of the key are revoked by one revocation, if another key is public."""
     twin = replace(A, kid=Kid("twin"))
     policy = REVOKE_A
     outcome = step(ledger(record(A, P), record(twin, P), record(B, P)), shows(A, twin, B), policy=policy)
@@ -315,7 +315,7 @@ def test_same_material_twice_is_revoked_under_both_kids() -> None:
 
 
 def test_twin_that_cannot_be_revoked_still_retires() -> None:
-    """The last material stays public under the kid that is shown; its other kid retires and leaves as any key does."""
+    """The last key stays public under the kid that is shown; the record with its other kid retires as usual."""
     twin = replace(A, kid=Kid("twin"))
     outcome = step(ledger(record(A, P), record(twin, P)), shows(A), policy=REVOKE_A)
     assert statuses(outcome) == {"a": P, "twin": R}
@@ -323,7 +323,7 @@ def test_twin_that_cannot_be_revoked_still_retires() -> None:
 
 
 def test_suspect_key_is_held_whatever_the_policy() -> None:
-    """A key that a fleet check suspects never goes public by itself."""
+    """A key that the fleet checks find suspicious is held under any policy."""
     outcome = step(ledger(record(B, P)), shows(A, B), suspects={A.thumbprint: "shared_prime"})
     assert outcome.ledger.records[0].held_because == "shared_prime"
 
@@ -340,7 +340,7 @@ def test_hundred_and_first_key_of_a_kind_is_held(make: object) -> None:
 
 
 def test_thirty_third_held_key_is_not_recorded() -> None:
-    """A flood of held keys cannot grow a ledger: keys over 32 are reported and not recorded."""
+    """The number of held keys is limited to 32; further ones are reported and not recorded."""
     outcome = step(ledger(), shows(*(rsa(f"k{i:02}") for i in range(MOST_HELD + 1))), policy=HOLD)
     assert len(outcome.ledger.records) == MOST_HELD
     assert "ledger.full" in names(outcome)
@@ -375,7 +375,7 @@ policies = st.builds(
 @settings(max_examples=2 * settings().max_examples)
 @given(passes, policies)
 def test_contract_holds_in_every_history(history: list[tuple[list[Observation], int, bool]], policy: KeyPolicy) -> None:
-    """For any apiservers: only shown keys become public, no key leaves early, and the set never becomes empty."""
+    """For any answers: only shown keys become public, no key is removed early, and the set is never empty."""
     at, now = ledger(), NOW
     shown: set[Thumbprint] = set()
     for observations, hours, may_drop in history:

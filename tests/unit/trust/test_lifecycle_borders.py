@@ -1,4 +1,4 @@
-"""The borders of each arrow: what just takes it, what just does not, and what a record keeps of its former status."""
+"""The boundary conditions of each transition, and the fields of a record that a transition clears."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -57,7 +57,7 @@ def reported(outcome: LedgerUpdate) -> list[str]:
 
 
 def test_limits_are_those_of_the_design() -> None:
-    """AWS accepts 100 keys of a kind (facts.md#34), and 32 held keys are as many as an operator can review."""
+    """AWS accepts 100 keys of a type (facts.md#34); 32 held keys are as many as an operator can review."""
     assert (AWS_KEYS_OF_A_TYPE, lifecycle.MOST_HELD) == (100, 32)
 
 
@@ -70,7 +70,7 @@ def test_limits_are_those_of_the_design() -> None:
     ids=["published_again", "retiring", "held", "dropped"],
 )
 def test_revoked_record_keeps_nothing_of_its_former_status(fields: tuple[Status, dict[str, object]]) -> None:
-    """Dates and codes of another status would make the ledger unreadable."""
+    """Dates and codes of the former status are cleared, because they would make the ledger invalid."""
     before = record(A, fields[0], **fields[1])
     outcome = step(ledger(before, record(B, P)), shows(A, B), policy=REVOKE_A)
     reported = Revocation(NOW, "named in keys.revoked of the configuration", revoked_from=fields[0], order=1)
@@ -78,7 +78,7 @@ def test_revoked_record_keeps_nothing_of_its_former_status(fields: tuple[Status,
 
 
 def test_key_is_revoked_under_all_its_kids_or_under_none() -> None:
-    """A revocation reaches every kid in a merge: one that spares the last key must not begin under another kid."""
+    """A merge applies a revocation to every kid of a key. So if the last key is spared, no record of it is revoked."""
     first, last = rsa("v", "a"), rsa("v", "z")
     policy = KeyPolicy(revoked=frozenset({first.thumbprint, B.thumbprint}))
     outcome = step(ledger(record(first, D), record(B, P), record(last, P)), shows(B, last), policy=policy)
@@ -89,37 +89,37 @@ def test_key_is_revoked_under_all_its_kids_or_under_none() -> None:
 
 
 def test_held_key_is_revoked_though_nothing_is_public() -> None:
-    """Only the last *public* key is spared: a held one was never in the set."""
+    """Only the last *public* key cannot be revoked; a held key is not public."""
     assert after(step(ledger(record(A, H)), shows(A), policy=REVOKE_A), A).status is X
 
 
 def test_missing_held_key_is_revoked_in_one_step() -> None:
-    """A revoked key takes no other arrow on its way."""
+    """A revocation is a single transition, also for a held key that is missing."""
     outcome = step(ledger(record(A, H), record(B, P)), shows(B), policy=REVOKE_A)
     assert [t.status for t in outcome.transitions] == [X]
     assert after(outcome, A).generation == 2
 
 
 def test_revoked_key_that_was_never_recorded_begins_at_one() -> None:
-    """Its record counts from the first transition, like every other."""
+    """The record of a key that is revoked at first sight has generation 1."""
     assert after(step(ledger(record(B, P)), shows(A, B), policy=REVOKE_A), A).generation == 1
 
 
 @pytest.mark.parametrize("status", [P, R, D, X])
 def test_shown_revoked_key_is_reported_once(status: Status) -> None:
-    """Once a pass, whatever its record was."""
+    """The event is reported once per pass, whatever the status of the key."""
     outcome = step(ledger(record(A, status), record(B, P)), shows(A, B), policy=REVOKE_A)
     assert reported(outcome).count("key.revoked_shown") == 1
 
 
 def test_missing_revoked_key_keeps_no_other_from_retiring() -> None:
-    """Each key takes its own arrow in the pass: one that is revoked ends nothing for those after it."""
+    """Each key has its own transition in a pass: a revoked key does not affect those after it."""
     outcome = step(ledger(record(A, P), record(B, P), record(C, P)), shows(C), policy=REVOKE_A)
     assert [after(outcome, key).status for key in (A, B, C)] == [X, R, P]
 
 
 def test_last_public_key_keeps_no_other_from_being_revoked() -> None:
-    """It stays public and is reported; the next key in the configuration is still revoked."""
+    """The last public key stays and is reported; the next key in `keys.revoked` is still revoked."""
     policy = KeyPolicy(revoked=frozenset({A.thumbprint, B.thumbprint}))
     outcome = step(ledger(record(A, P), record(B, H)), shows(A, B), policy=policy)
     assert [after(outcome, key).status for key in (A, B)] == [P, X]
@@ -129,7 +129,7 @@ def test_last_public_key_keeps_no_other_from_being_revoked() -> None:
 
 
 def test_two_new_keys_of_one_kid_are_both_held() -> None:
-    """Only an operator can know which of them is right: neither is published first."""
+    """Only an operator can know which of the two is right, so both are held."""
     outcome = step(ledger(record(B, P)), shows(B, OLD), shows(B, NEW))
     assert [(after(outcome, key).status, after(outcome, key).held_because) for key in (OLD, NEW)] == [
         (H, "kid_taken"),
@@ -138,31 +138,31 @@ def test_two_new_keys_of_one_kid_are_both_held() -> None:
 
 
 def test_revoked_key_takes_no_kid() -> None:
-    """A key that may never be public does not hold up the one that comes under its kid."""
+    """A revoked key does not block a new key with the same kid."""
     policy = KeyPolicy(revoked=frozenset({OLD.thumbprint}))
     assert after(step(ledger(record(B, P)), shows(B, OLD), shows(B, NEW), policy=policy), NEW).status is P
 
 
 @pytest.mark.parametrize("status", [D, X])
 def test_key_that_is_not_public_takes_no_kid(status: Status) -> None:
-    """A kid is free again when its key has left."""
+    """After a key is dropped or revoked, another key may have its kid."""
     assert after(step(ledger(record(OLD, status), record(B, P)), shows(B, NEW)), NEW).status is P
 
 
 @pytest.mark.parametrize("status", [P, R, H])
 def test_key_that_may_be_public_takes_its_kid(status: Status) -> None:
-    """A relying party that knows the one must not meet the other under its name."""
+    """Relying parties cache keys by kid, so a second key with the same kid is held."""
     assert after(step(ledger(record(OLD, status), record(B, P)), shows(B, NEW), SILENT), NEW).status is H
 
 
 def test_nothing_new_comes_in_where_nothing_may() -> None:
-    """After a former issuer's last day its new keys are neither published nor held; a revoked one is still noted."""
+    """After a former issuer's last day, new keys are neither published nor held; a revoked key is still recorded."""
     outcome = step(ledger(record(B, P)), shows(A, B, C), policy=REVOKE_A, may_admit=False)
     assert {r.key.kid: r.status for r in outcome.ledger.records} == {"a": X, "b": P}
 
 
 def test_full_room_for_held_keys_is_no_matter_for_a_good_one() -> None:
-    """32 held keys, a flood of an attacker perhaps, do not keep a new key of the cluster out."""
+    """The maximum of held keys, perhaps from an attacker, does not block a new key of the cluster."""
     held = [record(rsa(f"h{i:02}"), H) for i in range(lifecycle.MOST_HELD)]
     assert after(step(ledger(*held, record(B, P)), shows(A, B), SILENT), A).status is P
 
@@ -172,20 +172,20 @@ def test_full_room_for_held_keys_is_no_matter_for_a_good_one() -> None:
 
 @pytest.mark.parametrize(("status", "becomes"), [(H, D), (R, D)], ids=["held", "retiring"])
 def test_dropped_record_keeps_nothing_of_its_former_status(status: Status, becomes: Status) -> None:
-    """As for revoked ones: a ledger with a stray date cannot be read again."""
+    """As for revoked records, fields of the former status are cleared: they would make the ledger invalid."""
     missing = {key_id(A): NOW - DAY}
     outcome = step(ledger(record(A, status), record(B, P)), shows(B), held_missing_since=missing)
     assert after(outcome, A) == trimmed(KeyRecord(A, becomes, 2, NOW - 10 * DAY))
 
 
 def test_changed_sources_retire_nothing_by_themselves() -> None:
-    """A published key stays published while a replica that did not answer may still show it."""
+    """After a change of sources, a key stays published while a replica without an answer may still show it."""
     outcome = step(ledger(record(A, P), record(B, P)), shows(B), SILENT, sources_changed=True)
     assert after(outcome, A).status is P
 
 
 def test_retiring_key_that_is_shown_stays_though_its_kid_is_taken() -> None:
-    """Its successor keeps it from being published again; that a replica shows it keeps it from leaving."""
+    """Because of its successor the old key is not published again; because a replica shows it, it is not dropped."""
     outcome = step(ledger(record(OLD, R), record(NEW, P)), shows(NEW), shows(OLD, apiserver="https://two"))
     assert after(outcome, OLD).status is R
 
@@ -194,7 +194,7 @@ def test_retiring_key_that_is_shown_stays_though_its_kid_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "seen", "is_told"),
+    ("before", "seen", "is_reported"),
     [
         (ledger(record(A, P)), (shows(A), SILENT), False),
         (ledger(record(A, P), record(B, P)), (shows(B),), False),
@@ -204,19 +204,19 @@ def test_retiring_key_that_is_shown_stays_though_its_kid_is_taken() -> None:
     ids=["all_shown_one_silent", "missing_all_answered", "only_key_unseen", "one_of_two_unseen"],
 )
 def test_blocked_retirement_is_reported_when_it_is_blocked(
-    before: Ledger, seen: tuple[Observation, ...], is_told: bool
+    before: Ledger, seen: tuple[Observation, ...], is_reported: bool
 ) -> None:
-    """The event needs a key to retire and an apiserver that did not answer."""
-    assert ("retirement.blocked" in reported(step(before, *seen))) is is_told
+    """The event is reported only if a key would retire and an apiserver did not answer."""
+    assert ("retirement.blocked" in reported(step(before, *seen))) is is_reported
 
 
 def test_unchanged_pass_reports_nothing() -> None:
-    """No event without a cause."""
+    """An unchanged pass causes no event."""
     assert step(ledger(record(A, P), record(B, D)), shows(A)).events == ()
 
 
 @pytest.mark.parametrize(
-    ("before", "seen", "policy", "sources_changed", "is_told"),
+    ("before", "seen", "policy", "sources_changed", "is_reported"),
     [
         (ledger(record(A, R)), shows(B), None, True, False),
         (ledger(record(A, P)), shows(A, B), REVOKE_A, False, False),
@@ -225,23 +225,23 @@ def test_unchanged_pass_reports_nothing() -> None:
     ids=["nothing_was_published", "revoked_and_succeeded", "replaced_by_a_key_that_returns"],
 )
 def test_replacement_is_reported_if_every_published_key_retires(
-    before: Ledger, seen: Observed, policy: KeyPolicy | None, sources_changed: bool, is_told: bool
+    before: Ledger, seen: Observed, policy: KeyPolicy | None, sources_changed: bool, is_reported: bool
 ) -> None:
-    """`keys.replaced` means: all that was published begins to retire, and something else is published."""
+    """`keys.replaced` is reported if all published keys begin to retire and another key is published."""
     outcome = step(before, seen, policy=policy, sources_changed=sources_changed)
-    assert ("keys.replaced" in reported(outcome)) is is_told
+    assert ("keys.replaced" in reported(outcome)) is is_reported
 
 
 # ------------------------------------------------------------------------------------------------------- merge
 
 
 def test_merge_of_two_reasons_to_hold_knows_no_order() -> None:
-    """Two mirrors that held one key for two reasons agree on one of them."""
+    """If two mirrors held a key for different reasons, both choose the same one."""
     one, two = (ledger(record(A, H, held_because=code)) for code in ("kid_taken", "policy"))
     assert merge(one, two) == merge(two, one) == two
 
 
 def test_merge_of_two_algorithms_knows_no_order() -> None:
-    """The thumbprint does not cover `alg`: the alphabetically first counts, in any order of apiservers."""
+    """The thumbprint does not cover `alg`, so the alphabetically first counts, in any order of apiservers."""
     one, two = (ledger(record(replace(A, alg=alg), P)) for alg in ("RS256", "RS512"))
     assert merge(one, two) == merge(two, one) == one

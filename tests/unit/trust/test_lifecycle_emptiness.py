@@ -1,4 +1,4 @@
-"""The permission to publish an empty set: given by `--last`, taken back by the next public key, never inherited."""
+"""The permission to publish an empty set: `--last` gives it, and the next public key ends it."""
 
 import functools
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ def revoked(before: Ledger, key: Key, *, last: bool = False) -> Ledger:
 
 
 def test_permission_lasts_while_the_set_is_empty() -> None:
-    """A pass that finds nothing new leaves the empty set public."""
+    """While no new key appears, the empty set stays public."""
     emptied = revoked(ledger(record(A, P)), A, last=True)
     again = passed(emptied, A)
     assert again == emptied
@@ -84,21 +84,21 @@ def test_permission_lasts_while_the_set_is_empty() -> None:
 
 
 def test_next_public_key_takes_the_permission_back() -> None:
-    """`--last` applied to the keys at that time; it does not apply to a later key."""
+    """`--last` applies only to the keys at that time, so a new public key ends the permission."""
     after = passed(revoked(ledger(record(A, P)), A, last=True), A, B)
     assert not empty_allowed(after)
     assert [(r.status, r.generation) for r in after.records] == [(X, 3), (P, 1)]
 
 
 def test_approved_key_takes_the_permission_back() -> None:
-    """A decision that makes a key public ends the empty set as a pass does."""
+    """An approval that makes a key public ends the permission too."""
     outcome = approve(ledger(record(A, X, last=True), record(B, H)), key_id(B), NOW)
     assert isinstance(outcome, LedgerUpdate)
     assert not empty_allowed(outcome.ledger)
 
 
 def test_two_revocations_after_an_old_permission_empty_nothing() -> None:
-    """After `--last` and two new keys, operators revoke one each separately: no one permitted an empty set."""
+    """After `--last` and two new keys, two operators revoke one each: neither permitted an empty set, so one stays."""
     emptied = revoked(ledger(record(A, P)), A, last=True)
     both = passed(emptied, A, B, C)
     merged = merge(revoked(both, B), revoked(both, C))
@@ -108,7 +108,7 @@ def test_two_revocations_after_an_old_permission_empty_nothing() -> None:
 
 
 def test_revocation_takes_back_what_a_merge_left() -> None:
-    """A merge can have a permission and public keys; a revocation before the next pass takes the permission back."""
+    """A merge can have both a permission and public keys; the next revocation ends the permission."""
     met = merge(ledger(record(A, X, 2, last=True)), ledger(record(A, P), record(B, P), record(C, P)))
     assert empty_allowed(met)
     assert published_keys(merge(revoked(met, B), revoked(met, C))) == (C,)
@@ -146,13 +146,13 @@ def gone(of: Key, revoked_from: Status | None, order: int = 1, *, last: bool = F
 def test_key_that_was_revoked_last_is_kept_where_nothing_else_is_public(
     records: tuple[KeyRecord, ...], kept: Key | None
 ) -> None:
-    """The counter decides, then the thumbprint, and no clock."""
+    """The revocation counter decides, then the thumbprint; dates do not matter."""
     found = kept_key(ledger(*records))
     assert (None if found is None else found.key) == kept
 
 
 def test_one_mirror_drops_and_another_revokes_the_last_but_one() -> None:
-    """A leaves by its time here while B is revoked there: B stays public, and every pass says that it is held."""
+    """One mirror drops A, another revokes B: B stays public, and every pass reports that its revocation is held."""
     both = ledger(record(A, R), record(B, P))
     merged = merge(passed(both, B), revoked(both, B))
     assert published_keys(merged) == (B,)
@@ -167,7 +167,7 @@ def test_one_mirror_drops_and_another_revokes_the_last_but_one() -> None:
 
 
 def test_old_revocation_never_comes_back_by_a_new_one() -> None:
-    """`revoke --last A`, if B was revoked long ago: the set is empty, and B is not kept."""
+    """B was revoked long ago, and `revoke --last A` empties the set: B does not become public again."""
     before = revoked(ledger(record(A, P), record(B, P)), B)
     emptied = revoked(before, A, last=True)
     assert published_keys(emptied) == ()
@@ -177,7 +177,7 @@ def test_old_revocation_never_comes_back_by_a_new_one() -> None:
 
 
 def test_revocations_count_on() -> None:
-    """Each decision of an operator, and each pass that revokes, is one more than the highest before."""
+    """Each revoking command or pass has a counter one above the highest before."""
     one = revoked(ledger(record(A, P), record(B, P), record(C, P)), A)
     two = revoked(one, B)
     assert [r.revocation and r.revocation.order for r in two.records] == [1, 2, None]
@@ -192,7 +192,7 @@ def test_revocations_count_on() -> None:
 
 
 def test_keys_that_retired_on_two_mirrors_leave_no_empty_set() -> None:
-    """Absence never empties the set, even if an operator permitted an empty set long ago."""
+    """Keys that are missing never empty the set, even after an old permission."""
     both = ledger(record(A, X, last=True), record(B, R), record(C, P))
     one = passed(both, C)
     other = passed(ledger(record(A, X, last=True), record(B, P), record(C, R)), B)
@@ -202,19 +202,19 @@ def test_keys_that_retired_on_two_mirrors_leave_no_empty_set() -> None:
 
 
 def test_permission_given_again_wins() -> None:
-    """Who gives it later, knowing that it was taken back, gives it to every mirror."""
+    """A new permission after an ended one counts on every mirror."""
     taken_back = passed(revoked(ledger(record(A, P)), A, last=True), A, B)
     again = revoked(taken_back, B, last=True)
     assert render(merge(again, taken_back)) is not None
 
 
 def test_ledger_of_an_earlier_version_keeps_its_empty_set() -> None:
-    """There only the key that was revoked last has `last`; that is enough."""
+    """In ledgers of an earlier version only the last revoked key has `last`; that is sufficient."""
     assert empty_allowed(passed(ledger(record(A, X), record(B, X, last=True)), A, B))
 
 
 def test_settled_ledger_stays() -> None:
-    """Taking back twice takes back once; the highest generation there is stays readable."""
+    """Ending the permission twice equals ending it once; the highest possible generation does not overflow."""
     full = ledger(record(A, X, 2**53, last=True), record(B, P))
     assert clear_empty_permission(clear_empty_permission(full)) == clear_empty_permission(full)
     assert [r.generation for r in clear_empty_permission(full).records] == [2**53, 1]
@@ -225,7 +225,7 @@ def test_settled_ledger_stays() -> None:
 
 @st.composite
 def beginnings(draw: st.DrawFn) -> Ledger:
-    """A ledger with a public key, in any state that merges can leave, with or without permissions."""
+    """A ledger with a public key, in any state that a merge can produce, with or without permissions."""
     chosen = draw(st.lists(st.sampled_from(POOL), min_size=1, unique=True))
     made = [record(k, draw(st.sampled_from(Status)), draw(st.integers(1, 4)), last=draw(st.booleans())) for k in chosen]
     found = merge(ledger(*made), ledger())
@@ -240,7 +240,7 @@ steps = st.lists(
 
 
 def stepped(at: Ledger, chosen: Sequence[tuple[str, Sequence[Key]]]) -> Ledger:
-    """The changes of one mirror and its operator to a ledger, without contact to others."""
+    """The changes that one mirror and its operator make to a ledger without contact to others."""
     now = NOW
     for kind, keys in chosen:
         now += DAY
@@ -260,7 +260,7 @@ def stepped(at: Ledger, chosen: Sequence[tuple[str, Sequence[Key]]]) -> Ledger:
 def test_no_merge_is_empty_without_a_permission_of_its_own(
     beginning: Ledger, branches: list[list[tuple[str, list[Key]]]]
 ) -> None:
-    """For any separate actions of mirrors and operators, no empty set is published without `--last`."""
+    """Whatever mirrors and operators do separately, no empty set is published without `--last`."""
     ends = [stepped(beginning, each) for each in branches]
     for end in ends:
         assert any(r.status in PUBLIC_STATUSES for r in end.records)

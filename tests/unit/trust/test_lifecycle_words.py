@@ -1,4 +1,4 @@
-"""What each arrow and each event says: git keeps the sentences for ever, and people search for the names."""
+"""The sentence of each transition and event: git stores the sentences permanently, and people search for the names."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,7 +36,7 @@ FIELDS: dict[Status, dict[str, object]] = {
 
 
 def ledger(**records: Status) -> Ledger:
-    """A ledger of keys by their one-letter names, such as `ledger(a=P, b=R)`."""
+    """A ledger of keys with one-letter names, such as `ledger(a=P, b=R)`."""
     made = (KeyRecord(rsa(name), status, 1, NOW - timedelta(days=9)) for name, status in records.items())
     filled = (replace(each, **FIELDS.get(each.status, {})) for each in made)  # type: ignore[arg-type]  # by name
     return Ledger(IssuerUrl("https://issuer.example.com"), tuple(sorted(filled, key=lambda r: key_id(r.key))))
@@ -92,7 +92,7 @@ SHOWN = "is revoked, and an apiserver still shows it"
 def test_each_arrow_says_what_happened(
     happens: Callable[[], LedgerUpdate], name: str, status: Status, sentence: str, held_because: str | None
 ) -> None:
-    """One transition, with the sentence that the commit and the report repeat; the record agrees with it."""
+    """One transition, with the sentence in commit and report; the record agrees with it."""
     outcome = happens()
     (transition,) = outcome.transitions
     assert (transition.key, transition.status, transition.sentence) == (rsa(name), status, sentence)
@@ -122,7 +122,7 @@ def kept(name: str) -> Ledger:
 
 
 def crowded() -> Ledger:
-    """A ledger with more dropped keys than 4 MiB hold."""
+    """A ledger with more dropped keys than fit into 4 MiB."""
     names = [KeyName(Kid(f"{i:04}" + "\U0001f511" * 1020), "RS256", Thumbprint(f"{i:043}")) for i in range(980)]
     long_ago = (KeyRecord(name, D, 1, NOW - timedelta(days=i)) for i, name in enumerate(names))
     return replace(ledger(), records=(*long_ago, *ledger(b=P).records))
@@ -205,5 +205,5 @@ def crowded() -> Ledger:
     ],
 )
 def test_each_event_says_what_an_operator_needs(happens: Callable[[], LedgerUpdate], event: Event) -> None:
-    """The event has its complete name, sentence, level and machine-readable facts; it is reported once."""
+    """The event has the exact name, sentence, level and fields, and is reported once."""
     assert [each for each in happens().events if each.name == event.name] == [event]

@@ -1,4 +1,4 @@
-"""Ledgers merge as a semilattice: no order, no grouping, no repetition matters, and no revocation is ever lost."""
+"""Merging ledgers is commutative, associative and idempotent, and never loses a revocation."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -51,7 +51,7 @@ STOLEN = Revocation(NOW, "stolen")
     ids=["generation", "published_dropped", "published_retiring", "retiring_held", "held_dropped", "revoked"],
 )
 def test_precedence(a: tuple[Status, int], b: tuple[Status, int], winner: Status) -> None:
-    """Revoked wins; else the generation; else published > retiring > held > dropped."""
+    """Revoked wins; else the higher generation; else published > retiring > held > dropped."""
     records = [record("k", s, g, revocation=STOLEN if s is X else None) for s, g in (a, b)]
     merged = merge(ledger(records[0]), ledger(records[1])).records[0]
     assert merged.status is winner
@@ -59,33 +59,33 @@ def test_precedence(a: tuple[Status, int], b: tuple[Status, int], winner: Status
 
 
 def test_earlier_date_wins_at_the_end() -> None:
-    """Two mirrors that saw the same absence at different times keep the earlier one."""
+    """If two mirrors saw a key missing at different times, the earlier time counts."""
     early, late = (record("k", R, 2, missing_since=NOW + timedelta(hours=h)) for h in (1, 2))
     assert merge(ledger(late), ledger(early)).records[0].missing_since == NOW + timedelta(hours=1)
 
 
 def test_first_seen_is_the_earliest_of_all() -> None:
-    """For either winner, the earliest `first_seen` counts."""
+    """The earliest `first_seen` counts, whichever record wins."""
     old = record("k", H, 1, held_because="policy", first_seen=NOW - timedelta(days=9))
     assert merge(ledger(old), ledger(record("k", P, 5))).records[0].first_seen == NOW - timedelta(days=9)
 
 
 def test_revocation_reaches_the_same_material_under_every_kid() -> None:
-    """One revoked name revokes the key itself."""
+    """A revocation under one kid revokes the key material under every kid."""
     mine = ledger(record("a", P, 7, material="m"))
     theirs = ledger(record("b", X, 2, material="m", revocation=STOLEN))
     assert {r.status for r in merge(mine, theirs).records} == {X}
 
 
 def test_permission_to_empty_survives() -> None:
-    """`--last` of one operator is not lost to another's revocation of the same key."""
+    """One operator's `--last` survives another's revocation of the same key without it."""
     first = ledger(record("k", X, 2, revocation=STOLEN))
     second = ledger(record("k", X, 2, revocation=Revocation(NOW + timedelta(hours=1), "again", last=True)))
     assert merge(first, second).records[0].revocation == Revocation(NOW, "stolen", last=True)
 
 
 def test_permission_that_was_taken_back_later_stays_taken_back() -> None:
-    """Of two revocations of one key the higher generation says whether the set may be empty."""
+    """Of two revocations of one key, the one with the higher generation decides whether the set may be empty."""
     given = ledger(record("k", X, 2, revocation=replace(STOLEN, last=True)))
     taken_back = ledger(record("k", X, 3, revocation=STOLEN))
     assert merge(given, taken_back) == taken_back
@@ -93,7 +93,7 @@ def test_permission_that_was_taken_back_later_stays_taken_back() -> None:
 
 
 def test_record_that_a_revocation_only_reaches_gives_no_permission() -> None:
-    """It begins at the lowest generation, so that a record of its own revocation wins later."""
+    """Its generation is the lowest, so that a later revocation under its own kid wins."""
     mine = ledger(record("a", P, 7, material="m"))
     theirs = ledger(record("b", X, 2, material="m", revocation=replace(STOLEN, last=True)))
     reached = next(r for r in merge(mine, theirs).records if r.key.kid == "a")
@@ -101,7 +101,7 @@ def test_record_that_a_revocation_only_reaches_gives_no_permission() -> None:
 
 
 def test_ledgers_of_two_issuers_do_not_merge() -> None:
-    """A mistake of the caller must not mix trust anchors."""
+    """A caller's mistake must not mix two trust anchors."""
     with pytest.raises(ValueError, match="different issuers"):
         merge(ledger(), Ledger(IssuerUrl("https://other.example.com")))
 
@@ -110,7 +110,7 @@ def test_ledgers_of_two_issuers_do_not_merge() -> None:
 
 
 def test_dropped_key_leaves_its_material_behind() -> None:
-    """A later drop wins and keeps only the name; a later publication brings the material."""
+    """If the drop is later, only the key's name stays; if the publication is later, the material stays."""
     published, dropped = ledger(record("k", P, 2)), ledger(record("k", D, 3))
     assert merge(published, dropped).records[0].key == KeyName(Kid("k"), "RS256", Thumbprint("t-k"))
     back = ledger(record("k", P, 4))
@@ -123,7 +123,7 @@ def test_dropped_key_leaves_its_material_behind() -> None:
     ids=["first_of_the_alphabet", "later_one_unknown", "earlier_one_unknown", "both_unknown"],
 )
 def test_known_alg_of_a_name_wins_whatever_the_generation(algs: tuple[str, str], expected: str) -> None:
-    """An unknown algorithm never comes first."""
+    """A known algorithm is preferred to an unknown one."""
     earlier, later = (
         ledger(record("k", D, generation, key=KeyName(Kid("k"), alg, Thumbprint("t-k"))))
         for generation, alg in zip((1, 2), algs, strict=True)
@@ -132,7 +132,7 @@ def test_known_alg_of_a_name_wins_whatever_the_generation(algs: tuple[str, str],
 
 
 def test_name_gives_its_alg_to_the_material() -> None:
-    """A mirror that knows only the name of a key knows its algorithm all the same."""
+    """The algorithm of a record without material counts too."""
     dropped = ledger(record("k", D, 1, key=KeyName(Kid("k"), "RS256", Thumbprint("t-k"))))
     assert merge(ledger(record("k", P, 2, key=key("k", "k", "RS512"))), dropped).public_keys() == (key("k", "k"),)
 
@@ -143,7 +143,7 @@ def test_name_gives_its_alg_to_the_material() -> None:
     ids=["RSA", "EC"],
 )
 def test_name_with_the_alg_of_another_kind_spoils_no_key(of: Key) -> None:
-    """A name accepts any `alg`; a key accepts only one that it can sign with, else the ledger is unreadable."""
+    """A record without material may have any `alg`. If the key cannot sign with it, the key's own `alg` stays."""
     lie = ledger(record("k", D, 1, key=KeyName(Kid("k"), "ES256", Thumbprint("t-k"))))
     assert merge(ledger(record("k", P, 2, key=of)), lie).public_keys() == (of,)
 
@@ -166,7 +166,7 @@ REVOKED = replace(STOLEN, order=1)
 def test_what_a_key_was_when_it_was_revoked_joins(
     a: Status | None, b: Status | None, joint: Status | None, is_kept: bool
 ) -> None:
-    """The most public status counts, with the material of the side that has it; the first revocation sets the date."""
+    """The most public former status counts, with that side's material; the first revocation has the date."""
     one = ledger(record("k", X, 2, revocation=replace(REVOKED, revoked_from=a, order=5)))
     two = ledger(record("k", X, 2, revocation=replace(REVOKED, revoked_from=b, order=3)))
     (both,) = merge(one, two).records
@@ -176,7 +176,7 @@ def test_what_a_key_was_when_it_was_revoked_joins(
 
 
 def test_public_key_that_another_mirror_revoked_while_held_loses_its_material() -> None:
-    """Only the revoked side counts: a key that was never public there is never kept public."""
+    """Only the side that revoked counts: a key that was never public there cannot be kept public."""
     revoked = ledger(record("k", X, 2, revocation=replace(STOLEN, revoked_from=H)))
     (both,) = merge(ledger(record("k", P, 9)), revoked).records
     assert both.key == KeyName(Kid("k"), "RS256", Thumbprint("t-k"))
@@ -184,14 +184,14 @@ def test_public_key_that_another_mirror_revoked_while_held_loses_its_material() 
 
 
 def test_reached_record_keeps_nothing_of_the_other_revocation_but_date_and_reason() -> None:
-    """It was not revoked itself: it is never kept public, and counts for no order."""
+    """The record was revoked only through its material: it cannot be kept public, and has no place in the order."""
     theirs = ledger(record("b", X, 2, material="m", revocation=replace(STOLEN, revoked_from=P, order=7)))
     reached = next(r for r in merge(ledger(record("a", P, 7, material="m")), theirs).records if r.key.kid == "a")
     assert reached == KeyRecord(KeyName(Kid("a"), "RS256", Thumbprint("t-m")), X, 1, NOW, revocation=STOLEN)
 
 
 def test_records_of_one_identity_are_joined() -> None:
-    """A file that names a key twice says what both say."""
+    """Two records of one key in a file are merged."""
     twice = joined(ISSUER, [record("k", P, 2), record("k", D, 3), record("j", P, 1)])
     assert [(r.key.kid, r.status) for r in twice.records] == [("j", P), ("k", D)]
 
@@ -207,7 +207,7 @@ revocations = st.builds(
     revoked_from=st.sampled_from([None, D, H, R, P]),
     order=st.integers(0, 3),
 )
-# A thumbprint determines the kind of its key: a name never has the alg of another kind.
+# A thumbprint determines the type of its key, so a record without material never has an alg of another type.
 KINDS = {"m1": ("RS256", "RS384", "RS512"), "m2": ("RS256", "RS512"), "m3": ("ES256",)}
 
 
@@ -242,7 +242,7 @@ def ledgers(draw: st.DrawFn) -> Ledger:
 @settings(max_examples=10 * settings().max_examples)
 @given(ledgers(), ledgers(), ledgers())
 def test_merge_is_a_join(a: Ledger, b: Ledger, c: Ledger) -> None:
-    """Commutative, associative, idempotent; every revocation of either side is in the result."""
+    """The merge is commutative, associative and idempotent, and has every revocation of either side."""
     assert merge(a, b) == merge(b, a)
     assert merge(merge(a, b), c) == merge(a, merge(b, c))
     assert merge(a, a) == a

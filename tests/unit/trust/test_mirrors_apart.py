@@ -1,4 +1,4 @@
-"""Mirrors and operators that work separately and merge through git: invariants for any actions in any order."""
+"""Invariants of mirrors and operators that work separately and merge through git, for any order of actions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ from support.strategies import ISSUER
 
 START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-# The fourth is the first one's material under another kid, the fifth has the kid of the second.
+# The fourth key has the first one's material under another kid; the fifth has the second one's kid.
 KEYS: tuple[Key, ...] = (
     with_kid(EC_KEYS[0], "a"),
     with_kid(EC_KEYS[1], "b"),
@@ -51,7 +51,7 @@ MIRRORS = 3
 
 @dataclass
 class Mirror:
-    """One mirror: its own head, its own replicas and what its machine remembers."""
+    """One mirror with its own head, replicas and local state."""
 
     policy: KeyPolicy
     shown: tuple[Key, ...] = (KEYS[0],)
@@ -59,7 +59,7 @@ class Mirror:
     missing: Mapping[KeyId, datetime] = field(default_factory=dict)
 
     def look(self, now: datetime) -> None:
-        """A pass while the remote is away."""
+        """A pass while the remote is unreachable."""
         observed = Observed("https://one", tuple(sorted(self.shown, key=key_id)))
         given = PassContext((observed,), 1, now, held_missing_since=self.missing)
         outcome = advance(self.head, self.policy, given)
@@ -69,7 +69,7 @@ class Mirror:
 
 @dataclass
 class Fleet:
-    """Mirrors and operators; `asked` are the keys that operators revoked, `emptied`: an operator used `--last`."""
+    """Mirrors and operators. `asked` are the keys that operators revoked; `emptied` is set by `--last`."""
 
     mirrors: tuple[Mirror, ...]
     now: datetime = START
@@ -78,7 +78,7 @@ class Fleet:
     emptied: bool = False
 
     def meet(self, mirror: Mirror) -> None:
-        """Fetch, merge, push: the written ledger can be read, and a revocation of either side is kept."""
+        """Fetch, merge and push. The ledger can be read again and has every revocation of either side."""
         revoked = revoked_thumbprints(self.shared) | revoked_thumbprints(mirror.head)
         mirror.head = self.shared = merge(self.shared, mirror.head)
         assert read_ledger(write_ledger(self.shared), issuer=ISSUER) == LedgerRead(self.shared)
@@ -99,7 +99,7 @@ class Fleet:
             mirror.head = outcome.ledger
 
     def settle(self) -> None:
-        """All mirrors sync and run passes until a whole round changes nothing."""
+        """All mirrors merge and run passes until a complete round changes nothing."""
         for _ in range(12):
             before = self.shared
             for mirror in self.mirrors:
@@ -134,7 +134,7 @@ events = st.one_of(
 def test_mirrors_that_worked_apart_agree(
     chosen: list[KeyPolicy], history: list[tuple[int, tuple[str, object]]]
 ) -> None:
-    """They converge; only a kept key may be revoked and public; every public key was shown by an apiserver."""
+    """All mirrors converge. A revoked key is public only as the last one. Apiservers showed every public key."""
     fleet = Fleet(tuple(Mirror(policy) for policy in chosen))
     ever: set[KeyId] = {key_id(KEYS[0])}
     for number, (what, argument) in history:

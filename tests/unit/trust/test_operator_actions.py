@@ -1,4 +1,4 @@
-"""What an operator decides: found by name, approved, revoked; and what must hold for every ledger."""
+"""An operator's actions: how keys are found by name, approved and revoked, and the invariants for every ledger."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -96,7 +96,7 @@ KNOWN = ledger(
     ],
 )
 def test_key_is_found_by_kid_or_thumbprint_or_beginning(text: str, found: Key) -> None:
-    """A thumbprint, or a kid or a beginning of 8 characters or more that nothing else has, names one record."""
+    """A full thumbprint, or a unique kid, or a unique prefix of 8 characters or more identifies one record."""
     result = find_key(KNOWN, text)
     assert isinstance(result, KeyRecord)
     assert result.key == found
@@ -124,7 +124,7 @@ def test_key_is_found_by_kid_or_thumbprint_or_beginning(text: str, found: Key) -
     ],
 )
 def test_name_of_no_key_or_of_several_is_refused_with_candidates(text: str, expected: str, reported: str) -> None:
-    """The reason says what would match, so that the operator can give more."""
+    """The reason lists the candidates, so that the operator can be more specific."""
     result = find_key(KNOWN, text)
     assert code(result) == expected
     assert isinstance(result, Reason)
@@ -132,7 +132,7 @@ def test_name_of_no_key_or_of_several_is_refused_with_candidates(text: str, expe
 
 
 V = key("vvvv")
-LIARS = (record(key("1111", V.thumbprint), D), record(key("2222", V.kid), D))
+IMPERSONATORS = (record(key("1111", V.thumbprint), D), record(key("2222", V.kid), D))
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,11 @@ LIARS = (record(key("1111", V.thumbprint), D), record(key("2222", V.kid), D))
         ("thumbprint-of-v", "key.ambiguous"),
         ("thumbprint-of-1111", "thumbprint-of-1111"),
     ],
-    ids=["full thumbprint", "kid", "beginning of a thumbprint", "thumbprint of a liar"],
+    ids=["full thumbprint", "kid", "beginning of a thumbprint", "thumbprint of an impersonator"],
 )
 def test_records_that_are_named_like_a_key_do_not_hide_it(text: str, expected: str) -> None:
-    """Records with V's thumbprint or V's kid as their kids cannot prevent revoking V by its thumbprint."""
-    result = find_key_material(ledger(record(V, P), *LIARS), text)
+    """Records whose kids equal V's thumbprint or kid cannot prevent the revocation of V by its thumbprint."""
+    result = find_key_material(ledger(record(V, P), *IMPERSONATORS), text)
     assert (result.code if isinstance(result, Reason) else result) == expected
 
 
@@ -162,21 +162,21 @@ def test_records_that_are_named_like_a_key_do_not_hide_it(text: str, expected: s
     ids=["of a thumbprint", "of another kid", "of another kid, too short", "of a thumbprint, too short"],
 )
 def test_kid_that_another_key_begins_with_names_none(kids: tuple[str, str], text: str, expected: str) -> None:
-    """A held record is never approved in place of another one because its kid is a prefix of that one's thumbprint."""
+    """A kid that is also a prefix of another record's name identifies neither, so the wrong key is not approved."""
     result = find_key(ledger(record(key("aaaa", kids[0]), H), record(key("bbbb", kids[1]), H)), text)
     found = result.code if isinstance(result, Reason) else result.key.thumbprint.removeprefix("thumbprint-of-")
     assert found == expected
 
 
 def test_nothing_known_says_so() -> None:
-    """For an issuer without records the remedy is not an empty list."""
+    """For an issuer without records the remedy says so, instead of listing nothing."""
     result = find_key(Ledger(ISSUER), "thumbprint-of-a")
     assert isinstance(result, Reason)
     assert result.remedy == "No key of this issuer is known yet."
 
 
 def test_hostile_kid_is_escaped_in_a_reason() -> None:
-    """A kid that would steer a terminal is shown as an escape."""
+    """Terminal control characters in a kid are escaped."""
     result = find_key(ledger(record(key("a", "evil\x1b[2J"), P)), "something else")
     assert isinstance(result, Reason)
     assert "\x1b" not in result.remedy
@@ -194,21 +194,21 @@ def test_hostile_kid_is_escaped_in_a_reason() -> None:
     ids=["under two kids", "one of its kids", "several", "kid of two keys", "none"],
 )
 def test_material_is_found_whatever_its_kids(text: str, expected: str) -> None:
-    """One key under two kids is one material: it can be revoked by its thumbprint."""
+    """A key with two kids is found by its thumbprint or either kid."""
     result = find_key_material(KNOWN, text)
     assert (result.code if isinstance(result, Reason) else result) == expected
 
 
 @pytest.mark.parametrize(("many", "more"), [(5, False), (6, True)], ids=["as many as are listed", "one more"])
 def test_long_list_of_candidates_is_cut(many: int, more: bool) -> None:
-    """Five are named, each once and apart; how many others there are is said."""
+    """Five candidates are listed, each once; the others are counted."""
     reason = find_key(ledger(*(record(key(f"{number}"), D) for number in range(many))), "nobody's key")
     assert isinstance(reason, Reason)
     named = [f"kid-of-{number} (thumbprint thumbprint-of-{number}, dropped)" for number in range(5)]
     assert reason.remedy == f"Known are: {'; '.join([*named, *['and 1 more'] * more])}."
 
 
-# ----------------------------------------------------------------------------------------------- what is told
+# ---------------------------------------------------------------------------------------------------- messages
 
 
 @pytest.mark.parametrize(
@@ -231,7 +231,7 @@ def test_long_list_of_candidates_is_cut(many: int, more: bool) -> None:
 def test_decision_says_what_became_of_each_key(
     decide: Callable[[], LedgerUpdate | Reason], reported: list[tuple[Key, Status, str]]
 ) -> None:
-    """The sentences of the commit: git keeps them for ever."""
+    """The commit message has a sentence for each key, which git stores permanently."""
     result = decide()
     assert isinstance(result, LedgerUpdate)
     assert [(each.key, each.status, each.sentence) for each in result.transitions] == reported
@@ -257,7 +257,7 @@ def test_decision_says_what_became_of_each_key(
     ids=["revoked", "not held", "no reason", "last key"],
 )
 def test_refused_decision_says_what_to_do(decide: Callable[[], LedgerUpdate | Reason], remedy: str) -> None:
-    """The remedy is complete without the code."""
+    """The remedy can be followed without the source code."""
     result = decide()
     assert isinstance(result, Reason)
     assert result.remedy == remedy
@@ -267,7 +267,7 @@ def test_refused_decision_says_what_to_do(decide: Callable[[], LedgerUpdate | Re
 
 
 def test_held_key_becomes_published() -> None:
-    """Its generation grows by one, the reason for holding it is removed, and nothing else changes."""
+    """The generation increases by one, the reason for holding is cleared, and nothing else changes."""
     outcome = approve(ledger(record(A, P), record(B, H)), key_id(B), NOW)
     assert statuses(outcome) == {"aaaa": (P, 1), "bbbb": (P, 2)}
     assert isinstance(outcome, LedgerUpdate)
@@ -276,7 +276,7 @@ def test_held_key_becomes_published() -> None:
 
 
 def test_approving_twice_changes_nothing() -> None:
-    """The second approval finds the key public."""
+    """A second approval finds the key already published."""
     first = approve(ledger(record(B, H)), key_id(B), NOW)
     assert isinstance(first, LedgerUpdate)
     assert approve(first.ledger, key_id(B), NOW + HOUR) == LedgerUpdate(first.ledger, (), ())
@@ -288,7 +288,7 @@ def test_approving_twice_changes_nothing() -> None:
     ids=["published", "retiring", "held", "dropped", "revoked"],
 )
 def test_approved_key_retires_the_other_of_its_kid(other: Status, after: tuple[Status, int]) -> None:
-    """The other public key of the kid begins to retire now; one that is not published stays as it is."""
+    """A published key with the same kid begins to retire; a key with another status does not change."""
     outcome = approve(ledger(record(Y, other), record(Z, H)), key_id(Z), NOW)
     assert statuses(outcome) == {"yyyy": after, "zzzz": (P, 2)}
     assert isinstance(outcome, LedgerUpdate)
@@ -298,7 +298,7 @@ def test_approved_key_retires_the_other_of_its_kid(other: Status, after: tuple[S
 
 
 def test_returned_key_that_retires_forgets_its_return() -> None:
-    """Only a published record may have a return date; otherwise the ledger is unreadable."""
+    """The date of return is cleared: on a retiring record it would make the ledger invalid."""
     returned = record(Y, P, returned_at=NOW - HOUR)
     outcome = approve(ledger(returned, record(Z, H)), key_id(Z), NOW)
     assert isinstance(outcome, LedgerUpdate)
@@ -317,12 +317,12 @@ def test_returned_key_that_retires_forgets_its_return() -> None:
     ids=["retiring", "dropped", "revoked", "held and revoked by configuration", "published and revoked"],
 )
 def test_key_that_is_not_held_is_not_approved(status: Status, revoked: set[Thumbprint], expected: str) -> None:
-    """What left, or is revoked anywhere, never becomes public by an approval."""
+    """A key that is retiring, dropped or revoked is never published by an approval."""
     assert code(approve(ledger(record(A, status)), key_id(A), NOW, revoked=frozenset(revoked))) == expected
 
 
 def test_material_that_is_revoked_under_another_kid_is_not_approved() -> None:
-    """A revoked key never comes back, under any kid."""
+    """A revoked key cannot be approved under another kid."""
     known = ledger(record(A, X), record(key("aaaa", "other"), H))
     assert code(approve(known, (Kid("other"), A.thumbprint), NOW)) == "key.revoked"
 
@@ -332,7 +332,7 @@ def test_material_that_is_revoked_under_another_kid_is_not_approved() -> None:
 
 @pytest.mark.parametrize("status", [H, P, R, D], ids=str)
 def test_key_of_any_status_is_revoked_under_every_kid(status: Status) -> None:
-    """The fields of the former status are cleared, and every record of the material has changed once."""
+    """The fields of the former status are cleared, and each record of the material has one more generation."""
     known = ledger(record(A, status), record(key("aaaa", "other"), H), record(B, P))
     outcome = revoke(known, {A.thumbprint}, now=NOW, reason="stolen laptop", last=False)
     assert isinstance(outcome, LedgerUpdate)
@@ -348,14 +348,14 @@ def test_key_of_any_status_is_revoked_under_every_kid(status: Status) -> None:
 
 
 def test_last_public_key_is_held() -> None:
-    """Without `last` the public set never becomes empty by a revocation, however many keys are meant."""
+    """Without `last`, revocations never empty the public set, whatever keys they name."""
     known = ledger(record(A, P), record(B, R), record(C, H))
     result = revoke(known, {A.thumbprint, B.thumbprint}, now=NOW, reason="stolen", last=False)
     assert code(result) == "revocation.held"
 
 
 def test_last_key_with_last_empties_the_set() -> None:
-    """Then, and only then, a set without keys is published."""
+    """With `last`, an empty set is published."""
     outcome = revoke(ledger(record(A, P), record(C, H)), {A.thumbprint}, now=NOW, reason="stolen", last=True)
     assert isinstance(outcome, LedgerUpdate)
     documents = render(outcome.ledger)
@@ -365,7 +365,7 @@ def test_last_key_with_last_empties_the_set() -> None:
 
 
 def test_last_is_not_recorded_while_keys_are_left() -> None:
-    """A leave that was not needed must not allow a later accident."""
+    """A permission that was not needed is not recorded, so it cannot empty the set later."""
     outcome = revoke(ledger(record(A, P), record(B, P)), {A.thumbprint}, now=NOW, reason="stolen", last=True)
     assert isinstance(outcome, LedgerUpdate)
     assert not empty_allowed(outcome.ledger)
@@ -379,7 +379,7 @@ def test_held_key_is_revoked_without_last() -> None:
 
 
 def test_revoking_twice_changes_nothing() -> None:
-    """Neither the moment nor the reason of the first revocation is touched."""
+    """The date and reason of the first revocation stay."""
     known = ledger(record(A, X), record(B, P))
     outcome = revoke(known, {A.thumbprint}, now=NOW, reason="again", last=False)
     assert outcome == LedgerUpdate(known, (), ())
@@ -412,20 +412,20 @@ def test_set_that_two_operators_emptied_is_published_empty_by_last() -> None:
     "reason", ["", "x" * 1001, "two\nlines", "\x1b[2J", "\u202e"], ids=["empty", "long", "lines", "escape", "bidi"]
 )
 def test_reason_that_the_ledger_cannot_hold_is_refused(reason: str) -> None:
-    """1 to 1000 printable characters, as the ledger's own rule says."""
+    """A reason has 1 to 1000 printable characters, as the ledger's format requires."""
     assert code(revoke(ledger(record(A, P)), {A.thumbprint}, now=NOW, reason=reason, last=True)) == "bad_reason"
 
 
 # -------------------------------------------------------------------------------------------- every ledger
 
-# The first draw of a text on a fresh checkout builds Hypothesis' tables of Unicode: seconds, when coverage watches.
+# On a fresh checkout the first generated text builds Hypothesis' Unicode tables, which takes seconds with coverage.
 PATIENTLY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @PATIENTLY
 @given(known=ledgers(), data=st.data(), reason=printable(1000), last=st.booleans())
 def test_revocation_holds_for_every_ledger(known: Ledger, data: st.DataObject, reason: str, last: bool) -> None:
-    """It can be read again, survives a merge with the earlier ledger, and empties no set without `last`."""
+    """The ledger can be read again; the revocation survives a merge and empties no set without `last`."""
     known = merge(known, known)
     every = sorted({r.key.thumbprint for r in known.records}) or [Thumbprint("none")]
     material = frozenset(data.draw(st.sets(st.sampled_from(every))))
@@ -446,7 +446,7 @@ def test_revocation_holds_for_every_ledger(known: Ledger, data: st.DataObject, r
 @PATIENTLY
 @given(known=ledgers(), data=st.data())
 def test_approval_holds_for_every_ledger(known: Ledger, data: st.DataObject) -> None:
-    """Only the approved key becomes public, it wins over the ledger before, and no key leaves the set at once."""
+    """Only the approved key becomes public. It wins over the earlier ledger, and no key is removed at once."""
     known = merge(known, known)
     held = [r for r in known.records if r.status is H and r.generation < MAX_GENERATION]
     if not held:
@@ -462,7 +462,7 @@ def test_approval_holds_for_every_ledger(known: Ledger, data: st.DataObject) -> 
 
 
 def test_decision_is_possible_at_the_highest_generation() -> None:
-    """A pushed ledger with the highest possible generation cannot stop a revocation or an approval."""
+    """A pushed ledger with the highest possible generation cannot block a revocation or an approval."""
     known = ledger(record(A, P, generation=MAX_GENERATION), record(B, H, generation=MAX_GENERATION))
     revoked = revoke(known, {B.thumbprint}, now=NOW, reason="stolen", last=False)
     assert statuses(revoked)["bbbb"] == (X, MAX_GENERATION)

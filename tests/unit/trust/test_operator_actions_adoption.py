@@ -1,4 +1,4 @@
-"""Adopting documents that another tool published: each key is validated by itself."""
+"""Adopting documents that another tool published: each key is validated separately."""
 
 import json
 from dataclasses import replace
@@ -34,7 +34,7 @@ def given(*observations: Observation) -> PassContext:
 
 
 def adopted(result: Adoption | Reason) -> dict[str, Status]:
-    """Status by thumbprint; the ledger can be written and read again."""
+    """The status by thumbprint. The ledger can be written and read again."""
     assert isinstance(result, Adoption)
     ledger = result.outcome.ledger
     known = frozenset(r.key.thumbprint for r in ledger.records)
@@ -50,14 +50,14 @@ def left_out(result: Adoption | Reason) -> list[str]:
 
 
 def blocked(result: Adoption | Reason) -> list[str]:
-    """The conditions before a key may retire, in the words of the event."""
+    """The conditions that the event lists before a key may retire."""
     assert isinstance(result, Adoption)
     reported = [event.sentence for event in result.outcome.events if event.name == "retirement.blocked"]
     return [each.partition(" until ")[2].removeprefix("these answer: ").removesuffix(".") for each in reported]
 
 
 def test_shown_keys_are_published_and_the_others_retire() -> None:
-    """Keys that an apiserver shows are published; keys that only the public document has begin to retire now."""
+    """Keys that an apiserver shows are published; keys only in the public document begin to retire."""
     result = adopt(ISSUER, jwks_body(A, C), POLICY, given(shows(A, B)))
     assert adopted(result) == {A.thumbprint: P, B.thumbprint: P, C.thumbprint: R}
     assert left_out(result) == []
@@ -66,7 +66,7 @@ def test_shown_keys_are_published_and_the_others_retire() -> None:
 
 
 def test_next_pass_finds_nothing_to_do() -> None:
-    """The adopted ledger is one that a pass with the same answers leaves as it is."""
+    """A pass with the same answers does not change the adopted ledger."""
     circumstances = given(shows(A))
     result = adopt(ISSUER, jwks_body(A, C), POLICY, circumstances)
     assert isinstance(result, Adoption)
@@ -74,18 +74,18 @@ def test_next_pass_finds_nothing_to_do() -> None:
 
 
 def test_nothing_public_is_a_first_pass() -> None:
-    """Without a public document the shown keys are published."""
+    """Without a public document, adopting is like a first pass: the shown keys are published."""
     assert adopted(adopt(ISSUER, None, POLICY, given(shows(A)))) == {A.thumbprint: P}
 
 
 def test_policy_hold_is_answered_by_adopting() -> None:
-    """The operator reviewed the keys: those that an apiserver shows are published, for any `new_keys`."""
+    """Adopting approves the keys: those that an apiserver shows are published under any `new_keys`."""
     result = adopt(ISSUER, jwks_body(A), replace(POLICY, new_keys="hold"), given(shows(A, B)))
     assert adopted(result) == {A.thumbprint: P, B.thumbprint: P}
 
 
 def test_two_shown_keys_of_one_kid_stay_held_but_for_the_public_one() -> None:
-    """Replicas that disagree about a kid: the key that tokens are checked with today stays public."""
+    """Replicas show different keys under one kid: the one that is public stays public, the other is held."""
     one, two = with_kid(A, "k"), with_kid(B, "k")
     replicas = given(shows(one), shows(two, apiserver="https://two"))
     assert adopted(adopt(ISSUER, jwks_body(one), OPAQUE, replicas)) == {A.thumbprint: P, B.thumbprint: H}
@@ -94,13 +94,13 @@ def test_two_shown_keys_of_one_kid_stay_held_but_for_the_public_one() -> None:
 
 
 def test_public_key_retires_if_an_apiserver_reuses_its_kid() -> None:
-    """As when an operator approves a successor of the same kid."""
+    """The public key retires, as if an operator had approved its successor with the same kid."""
     result = adopt(ISSUER, jwks_body(with_kid(B, "k")), OPAQUE, given(shows(with_kid(A, "k"))))
     assert adopted(result) == {A.thumbprint: P, B.thumbprint: R}
 
 
 def test_revoked_keys_stay_out() -> None:
-    """A revoked thumbprint is not published, whether shown or public; the public one is reported."""
+    """A revoked key is not published, even if it is shown or public. If it is public, it is reported."""
     policy = replace(POLICY, revoked=frozenset({B.thumbprint, C.thumbprint}))
     result = adopt(ISSUER, jwks_body(A, B, C), policy, given(shows(A, B)))
     assert adopted(result) == {A.thumbprint: P, B.thumbprint: X}
@@ -142,7 +142,7 @@ PRIVATE = json.dumps({"keys": [A.members() | {"d": "AQAB"}, C.members()]}).encod
     ],
 )
 def test_unacceptable_keys_are_listed_and_left_out(body: bytes, policy: KeyPolicy, codes: list[str]) -> None:
-    """Only keys that the apiserver shows come into the ledger, and every rejection is reported with its place."""
+    """Such keys of the public document are left out, and each is reported with its place."""
     result = adopt(ISSUER, body, policy, given(shows(A)))
     assert adopted(result) == {A.thumbprint: P}
     assert left_out(result) == codes
@@ -151,7 +151,7 @@ def test_unacceptable_keys_are_listed_and_left_out(body: bytes, policy: KeyPolic
 
 
 def test_bad_key_does_not_take_the_good_ones_with_it() -> None:
-    """Unlike an apiserver's answer the public document is read key by key: tokens of the others live on."""
+    """Unlike an apiserver's answer, the public document is validated key by key, so the good keys are adopted."""
     body = json.dumps({"keys": [{"kty": "oct"}, C.members(), C.members()]}).encode()
     result = adopt(ISSUER, body, POLICY, given(shows(A)))
     assert adopted(result) == {A.thumbprint: P, C.thumbprint: R}
@@ -159,7 +159,7 @@ def test_bad_key_does_not_take_the_good_ones_with_it() -> None:
 
 
 def test_limits_of_a_pass_hold_for_shown_keys() -> None:
-    """Of more than 100 keys of a kind the next 32 are held, and the others are reported as not recorded."""
+    """The limits of a pass apply: over 100 keys of a type the next 32 are held, and further ones are only reported."""
     many = tuple(with_kid(A, f"kid {i:03}") for i in range(200))
     result = adopt(ISSUER, None, OPAQUE, given(shows(*many)))
     assert isinstance(result, Adoption)
@@ -176,7 +176,7 @@ def test_limits_of_a_pass_hold_for_shown_keys() -> None:
     ids=["a replica is silent", "the clock is wrong"],
 )
 def test_no_key_retires_without_an_answer(observations: tuple[Observation, ...], reported: str) -> None:
-    """A public key that only the silent replica may still have must not begin its retirement; it stays published."""
+    """A replica that did not answer may still have the public key, so it stays published."""
     result = adopt(ISSUER, jwks_body(A, C), POLICY, given(*observations))
     assert adopted(result) == {A.thumbprint: P, C.thumbprint: P}
     assert blocked(result) == [reported]
@@ -184,7 +184,7 @@ def test_no_key_retires_without_an_answer(observations: tuple[Observation, ...],
 
 
 def test_next_whole_pass_begins_the_retirement() -> None:
-    """What adopting could not begin, the lifecycle does by itself."""
+    """The retirement begins in the next pass in which all replicas answer."""
     result = adopt(ISSUER, jwks_body(A, C), POLICY, given(shows(A), silent()))
     assert isinstance(result, Adoption)
     later = advance(result.outcome.ledger, POLICY, given(shows(A)))
@@ -192,7 +192,7 @@ def test_next_whole_pass_begins_the_retirement() -> None:
 
 
 def test_too_few_answers_begin_no_retirement() -> None:
-    """`expect_replicas` counts here as in a pass."""
+    """With fewer answers than `expect_replicas`, no retirement begins, as in a pass."""
     result = adopt(ISSUER, jwks_body(A, C), POLICY, PassContext((shows(A),), 3, NOW))
     assert adopted(result) == {A.thumbprint: P, C.thumbprint: P}
     assert blocked(result) == ["2 replicas not found"]

@@ -1,8 +1,8 @@
-"""JSON that every reader understands alike.
+"""JSON that every parser reads in the same way.
 
-Base64url with one text for one value.
+Base64url in which each value has one encoding.
 
-Text from outside inside of sentences, and the refusal itself.
+Untrusted text inside messages, and rejections.
 """
 
 import json
@@ -34,7 +34,7 @@ from mirror.trust.parsing import (
 
 
 def code(body: bytes) -> str | None:
-    """The code of the refusal, None when the body was read."""
+    """The code of the rejection; None if the body was accepted."""
     read = read_object(body, "jwks")
     return read.code if isinstance(read, Reason) else None
 
@@ -67,7 +67,7 @@ def code(body: bytes) -> str | None:
     ],
 )
 def test_ambiguous_json_is_refused(body: bytes, expected: str) -> None:
-    """What two readers could understand differently is refused with its own code."""
+    """JSON that two parsers could read differently is rejected with a code of its own."""
     assert code(body) == expected
 
 
@@ -82,12 +82,12 @@ def test_ambiguous_json_is_refused(body: bytes, expected: str) -> None:
     ],
 )
 def test_plain_json_is_read(body: bytes) -> None:
-    """What has one meaning is read as `json` reads it."""
+    """Unambiguous JSON is read as by `json`."""
     assert read_object(body, "jwks") == json.loads(body)
 
 
 def test_reason_names_its_document() -> None:
-    """A reason says which document it is about, where, and what to do."""
+    """A reason names the document and the place, and has a remedy."""
     read = read_object(b"{", "discovery")
     assert isinstance(read, Reason)
     assert read.where == "discovery"
@@ -96,7 +96,7 @@ def test_reason_names_its_document() -> None:
 
 
 def test_unclosed_quotes_cost_linear_time() -> None:
-    """A mebibyte of escaped quotes without an end is refused in less than a second."""
+    """A mebibyte of escaped quotes without an end is rejected in less than a second."""
     begin = time.process_time()
     assert code(b'{"' + b'\\"' * 500_000) == "not_json"
     assert time.process_time() - begin < 1
@@ -130,19 +130,19 @@ def test_every_object_survives(value: dict[str, object]) -> None:
     ],
 )
 def test_only_canonical_text_is_decoded(text: object, expected: bytes | None) -> None:
-    """Padding, foreign characters, unused bits and other types are refused."""
+    """Padding, other characters, unused bits and other types are rejected."""
     assert decode(text) == expected
 
 
 @given(st.binary(min_size=1))
 def test_bytes_survive(value: bytes) -> None:
-    """What is encoded is decoded again."""
+    """Any bytes are encoded and decoded again unchanged."""
     assert decode(encode(value)) == value
 
 
 @given(st.text(alphabet="ABab01-_=+/ "))
 def test_every_decoded_text_is_the_encoded_one(text: str) -> None:
-    """No two texts are one value."""
+    """Each value has exactly one accepted encoding."""
     value = decode(text)
     assert value is None or encode(value) == text
 
@@ -176,13 +176,13 @@ def test_coordinates_have_full_length(text: str, size: int, expected: int | None
     ],
 )
 def test_quoted_text_is_harmless(text: str, expected: str) -> None:
-    """Nothing unprintable and nothing long leaves `quote`."""
+    """The result of `quote` has only printable characters and a limited length."""
     assert quote(text) == expected
 
 
 @given(st.text())
 def test_any_text_becomes_printable(text: str) -> None:
-    """Any text from outside is safe to print on a terminal."""
+    """Any untrusted text is safe to print on a terminal."""
     assert quote(text).isprintable()
     assert json_path_step(text).isprintable()
 
@@ -200,13 +200,13 @@ def test_any_text_becomes_printable(text: str) -> None:
     ],
 )
 def test_values_are_described_by_type(value: object, expected: str) -> None:
-    """Only texts are shown; any other value is reported by its type."""
+    """Strings are quoted; any other value is described by its type."""
     assert describe_json(value) == expected
 
 
 @pytest.mark.parametrize(("name", "expected"), [("kid", ".kid"), ("a.b", '["a.b"]'), ("é", '["é"]'), ("", '[""]')])
 def test_odd_member_names_are_quoted_in_places(name: str, expected: str) -> None:
-    """A path can be read back although member names come from outside."""
+    """A path is unambiguous although member names are untrusted."""
     assert json_path_step(name) == expected
 
 
@@ -217,7 +217,7 @@ def test_refusal_without_a_reason_is_impossible() -> None:
 
 
 def test_flood_of_reasons_is_cut() -> None:
-    """A document with a fault in every byte costs a bounded report."""
+    """For a document with an error in every byte, the number of reasons is limited."""
     reasons = tuple(Reason("bad", str(number), "") for number in range(MAX_REASONS + 5))
     assert reject(reasons[:MAX_REASONS]).reasons == reasons[:MAX_REASONS]
     reported = reject(reasons).reasons
@@ -228,7 +228,7 @@ def test_flood_of_reasons_is_cut() -> None:
 
 @pytest.mark.parametrize(("thumbprint", "expected"), [("-abc", "-- -abc"), ("abc", "abc"), ("_-a", "_-a")])
 def test_thumbprint_that_begins_with_a_hyphen_is_no_option(thumbprint: str, expected: str) -> None:
-    """A command that is printed for copying works for every key."""
+    """Printed commands can be pasted for any thumbprint, also for one that begins with a hyphen."""
     assert shell_argument(thumbprint) == expected
 
 
@@ -256,7 +256,7 @@ def jwt(claims: str, *, padding: bytes = b"") -> bytes:
 def test_claims_of_any_token_are_read_as_a_lenient_receiver_reads_them(
     token: bytes, claims: Mapping[str, object]
 ) -> None:
-    """What some receiver takes for a JWT is one here too; everything else claims nothing."""
+    """Claims are read as tolerantly as by any receiver; other bytes have no claims."""
     assert unverified_claims(token) == claims
 
 

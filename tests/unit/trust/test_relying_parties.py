@@ -1,6 +1,6 @@
-"""What AWS, Google and Entra would answer: one row of the table of relying parties a test.
+"""What AWS, Google and Entra would answer: one test case for each limit in the table of relying parties.
 
-What relying parties may not accept.
+Which limits a pass reports as notes.
 """
 
 from dataclasses import replace
@@ -26,7 +26,7 @@ def token(kind: str = "P-256", **changes: object) -> Token:
 
 
 def reported(shown: PartyInput) -> dict[str, tuple[list[str], list[str]]]:
-    """By party: the codes of its refusals and of its notes."""
+    """By relying party: the codes of its reasons and of its notes."""
     found = answers(shown, ())
     return {str(a.party): ([r.code for r in a.reasons], [n.code for n in a.notes]) for a in found}
 
@@ -249,12 +249,12 @@ ROWS: dict[str, tuple[PartyInput, Party, list[str], list[str]]] = {
 
 @pytest.mark.parametrize(("shown", "party", "reasons", "notes"), ROWS.values(), ids=ROWS)
 def test_limit_of_a_relying_party(shown: PartyInput, party: Party, reasons: list[str], notes: list[str]) -> None:
-    """At the limit and past it: the answer of that party alone."""
+    """At the limit and beyond it: only the answer of that relying party changes."""
     assert reported(shown)[str(party)] == (reasons, notes)
 
 
 def test_common_problems_come_first() -> None:
-    """All parties reject an expired token, besides their other reasons."""
+    """Reasons that concern all relying parties, such as an expired token, come before their own."""
     expired = Reason("expired", "It expired.", "Take another.")
     found = answers(PartyInput(ISSUER, (EC256,), NO_AUDIENCES, token()), (expired,))
     assert [answer.accepts for answer in found] == [False] * 3
@@ -301,12 +301,12 @@ def test_one_rsa_key_works_everywhere() -> None:
     ],
 )
 def test_limits_are_reported(issuer: str, keys: tuple[Key, ...], codes: set[str]) -> None:
-    """Each limit that is passed gives its note, and no other."""
+    """Each exceeded limit gives its note, and no other note."""
     assert {note.code for note in compatibility(IssuerUrl(issuer), keys)} == codes
 
 
 def test_every_limit_stands_once() -> None:
-    """One limit, one code: a note of a pass and the answer of `verify` have the same words."""
+    """Each limit has one code, so a note of a pass and the answer of `verify` have the same text."""
     assert len({limit.code for limit in LIMITS}) == len(LIMITS)
     (note,) = compatibility(IssuerUrl(HOST), (RSA_KEY, P256))
     assert note in answers(PartyInput(IssuerUrl(HOST), (RSA_KEY, P256)), ())[2].notes

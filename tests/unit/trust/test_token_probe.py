@@ -1,4 +1,4 @@
-"""The probe: a token that the cluster signed, held against the public keys."""
+"""The probe: a token that the cluster signed is compared with the public keys."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ def judged(record: KeyRecord | None, *, kid: str | None = None, public: bool = F
 
 
 def test_fresh_token_of_the_issuer_is_a_probe() -> None:
-    """Whomever it is for; a former issuer's is one too."""
+    """A fresh token is a probe for any audience, also one of a former issuer."""
     assert isinstance(believed(mint(signer(), claims(NOW.timestamp(), aud="anybody"))), Token)
     assert isinstance(believed(mint(signer(), claims(NOW.timestamp(), iss=FORMER))), Token)
     assert isinstance(believed(mint(signer(), claims(NOW.timestamp(), exp=None))), Token)
@@ -47,7 +47,7 @@ def test_fresh_token_of_the_issuer_is_a_probe() -> None:
     ids=["empty", "garbage", "expired", "slash", "other-cluster"],
 )
 def test_unusable_token_is_a_warning(body: bytes, cause: str, part: str) -> None:
-    """Nothing is known to be wrong: a warning with the file, the cause and the remedy."""
+    """An unusable token proves nothing, so it is a warning with the file, the cause and the remedy."""
     found = believed(body)
     assert isinstance(found, Event)
     assert (found.name, found.level, found.fields["cause"]) == ("probe.unusable", Level.WARNING, cause)
@@ -56,13 +56,13 @@ def test_unusable_token_is_a_warning(body: bytes, cause: str, part: str) -> None
 
 
 def test_public_signing_key_is_not_reported() -> None:
-    """All is well: no event in any pass."""
+    """If the signing key is public, no pass reports an event."""
     assert judged(None, public=True) == ProbeResult()
 
 
 @pytest.mark.parametrize("status", [None, Status.PUBLISHED, Status.RETIRING, Status.DROPPED])
 def test_signing_key_that_is_not_public_is_a_failure(status: Status | None) -> None:
-    """An error with its cause and the kid, and a failure: pods will lose their access."""
+    """An error event with its cause and the kid, and a failure, because pods will lose their access."""
     since = NOW if status is Status.RETIRING else None
     record = None if status is None else trimmed(KeyRecord(signer().key, status, 1, NOW, missing_since=since))
     found = judged(record)
@@ -87,7 +87,7 @@ def test_signing_key_that_is_revoked_is_no_failure() -> None:
 
 
 def test_kid_of_a_public_key_alone_proves_nothing() -> None:
-    """The cluster signs with another key under the kid of a public one."""
+    """The token's kid is that of a public key, but another key signed it: that is reported."""
     found = judged(None, kid=signer("P-256", 1).key.kid)
     assert [event.fields["cause"] for event in found.events] == ["bad_signature"]
     assert len(found.failures) == 1
@@ -95,7 +95,7 @@ def test_kid_of_a_public_key_alone_proves_nothing() -> None:
 
 @pytest.mark.parametrize(("hours", "fresh"), [(0, True), (25, True), (26, False)])
 def test_token_past_its_renewal_shows_an_older_key(hours: int, fresh: bool) -> None:
-    """A token that lives for a year says nothing about who signs today; nor does one without iat."""
+    """A long-lived token, or one without iat, does not show which key signs now."""
     issued = int(NOW.timestamp()) - 3600 * hours
     token = read_token(mint(signer(), claims(issued, exp=4_000_000_000)))
     assert isinstance(token, Token)

@@ -1,8 +1,8 @@
-"""Reading tokens: tokens of a real kube-apiserver are parsed correctly.
+"""Reading tokens: captured tokens of a real kube-apiserver are parsed correctly.
 
-Claims in words: which are right, which are wrong, and since when.
+Checks of claims: which are right, which are wrong, and since when.
 
-The signing key of a token: real tokens with real key sets, and every status that a key can have.
+The signing key of a token: captured tokens with captured key sets, and every status of a key.
 """
 
 import json
@@ -36,7 +36,7 @@ from support.tokens import AUDIENCE, captured, captured_names, claims, compact, 
 
 @pytest.mark.parametrize("name", captured_names())
 def test_captured_token_is_read_as_the_apiserver_meant_it(name: str) -> None:
-    """Every claim equals that of the decoded file next to it (if there is one), and dates are dates."""
+    """Every claim equals that in the decoded file beside the token, if there is one; times become datetimes."""
     token = read_token(captured(name))
     assert isinstance(token, Token)
     assert token.subject.startswith("system:serviceaccount:")
@@ -48,14 +48,14 @@ def test_captured_token_is_read_as_the_apiserver_meant_it(name: str) -> None:
 
 
 def test_token_without_times_and_audience_is_read() -> None:
-    """The token of a Secret has neither exp nor aud; whether that will do is said later."""
+    """A Secret's token has neither exp nor aud. It is read; other checks judge it."""
     token = read_token(mint(signer(), claims(0, exp=None, nbf=None, iat=None, aud=None)))
     assert isinstance(token, Token)
     assert (token.expires_at, token.not_before, token.issued_at, token.audiences) == (None, None, None, ())
 
 
 def test_single_audience_may_be_a_text() -> None:
-    """RFC 7519, section 4.1.3: a text is an array of one."""
+    """A string as `aud` is an array of one (RFC 7519, section 4.1.3)."""
     token = read_token(mint(signer(), claims(0, aud="one")))
     assert isinstance(token, Token)
     assert token.audiences == ("one",)
@@ -63,19 +63,19 @@ def test_single_audience_may_be_a_text() -> None:
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
 def test_line_break_at_the_end_is_let_pass(end: bytes) -> None:
-    """Files end with one, projected tokens do not."""
+    """Files may end with a line break; projected tokens do not."""
     assert isinstance(read_token(mint(signer(), claims(0)) + end), Token)
 
 
 def test_fraction_of_a_second_is_kept() -> None:
-    """NumericDate may have one (RFC 7519, section 2)."""
+    """A NumericDate may have a fraction (RFC 7519, section 2)."""
     token = read_token(mint(signer(), claims(0, exp=1.5)))
     assert isinstance(token, Token)
     assert token.expires_at == datetime(1970, 1, 1, 0, 0, 1, 500_000, UTC)
 
 
 def test_longest_token_is_read() -> None:
-    """Exactly what STS takes, and not one byte more."""
+    """The limit is that of STS: one more byte is rejected."""
     short = mint(signer(), claims(0, x=""))
     missing = MAX_TOKEN_BYTES - len(short)
     long = mint(signer(), claims(0, x="x" * (missing * 3 // 4)))
@@ -97,7 +97,7 @@ LOG = b"2026-11-28T14:30:00.123Z INFO mirror.pass took 1.5 s"
     ],
 )
 def test_text_after_the_token_is_reported_as_such(after: bytes, line: int) -> None:
-    """It is no encrypted token, however many dots a log line has; and the text is not repeated."""
+    """Text after the token is not mistaken for parts of an encrypted token, and is not repeated in the message."""
     good = mint(signer(), claims(0))
     found = read_token(good + after)
     assert isinstance(found, Rejected)
@@ -120,7 +120,7 @@ def test_text_after_the_token_is_reported_as_such(after: bytes, line: int) -> No
     ],
 )
 def test_malformed_token_is_reported(body: bytes, words: str) -> None:
-    """Only a header that names an encryption makes a JWE (RFC 7516, section 4.1.2)."""
+    """A token is reported as encrypted only if its header names an encryption (RFC 7516, section 4.1.2)."""
     found = read_token(body)
     assert isinstance(found, Rejected)
     assert [reason.code for reason in found.reasons] == ["token_shape"]
@@ -128,7 +128,7 @@ def test_malformed_token_is_reported(body: bytes, words: str) -> None:
 
 
 def test_nothing_leads_nothing() -> None:
-    """A blank file has no token."""
+    """An empty file has no token."""
     assert leading_token(b" \n ") == b""
 
 
@@ -146,7 +146,7 @@ def checks(*audiences: str, **changes: object) -> dict[str, TokenCheck]:
 
 
 def test_good_token_passes_every_check() -> None:
-    """iss, aud, exp, iat and sub, each with a sentence for people."""
+    """iss, aud, exp, iat and sub pass, each with a readable sentence."""
     found = checks(AUDIENCE)
     assert list(found) == ["iss", "aud", "exp", "iat", "sub"]
     assert {check.finding for check in found.values()} == {TokenCheckStatus.PASSED}
@@ -155,14 +155,14 @@ def test_good_token_passes_every_check() -> None:
 
 
 def test_expired_token_says_for_how_long() -> None:
-    """In words and as a date."""
+    """The message has the duration in words and the date."""
     found = checks(AUDIENCE, exp=int((NOW - timedelta(hours=3, minutes=12, seconds=5)).timestamp()))["exp"]
     assert found.sentence == "The token expired 3 h 12 min ago, at 2026-11-25 08:47:55Z."
     assert (found.code, found.finding) == ("expired", TokenCheckStatus.FAILED)
 
 
 def test_expiry_counts_from_its_second() -> None:
-    """On or after exp it must not be accepted (RFC 7519, section 4.1.4)."""
+    """A token is expired from the second of exp on (RFC 7519, section 4.1.4)."""
     exp = token(exp=int(NOW.timestamp()))
     assert expired_since(exp, NOW) == timedelta(0)
     assert expired_since(exp, NOW - timedelta(microseconds=1)) is None
@@ -170,21 +170,21 @@ def test_expiry_counts_from_its_second() -> None:
 
 
 def test_missing_claims_are_reported() -> None:
-    """Without exp and aud no cloud takes it; without iat nothing is said."""
+    """Every cloud rejects a token without exp or aud. A missing iat is not reported here."""
     found = checks(AUDIENCE, exp=None, aud=None, iat=None)
     assert (found["exp"].code, found["aud"].code) == ("no_expiry", "no_audience")
     assert "iat" not in found
 
 
 def test_unconfigured_audiences_are_a_note() -> None:
-    """Nothing to compare with: said so, and no refusal."""
+    """Without configured audiences, a note says that `aud` was not compared."""
     found = checks()["aud"]
     assert (found.finding, found.code) == (TokenCheckStatus.NOTED, "audiences_unknown")
     assert "no `audiences` are configured" in found.sentence
 
 
 def test_one_common_audience_is_enough() -> None:
-    """A token may be for several, and several may be configured; long lists are counted."""
+    """One audience of the token must be configured. Long lists are shortened to a count."""
     found = checks("a", AUDIENCE, aud=["x", AUDIENCE, *map(str, range(9))])["aud"]
     assert found.finding is TokenCheckStatus.PASSED
     assert "and 6 more" in found.sentence
@@ -192,7 +192,7 @@ def test_one_common_audience_is_enough() -> None:
 
 
 def test_usual_audience_of_a_cloud_passes_and_is_reported_as_such() -> None:
-    """The cloud accepts its usual audience without configuration; the sentence does not name configured clouds."""
+    """A cloud accepts its usual audience without configuration, and the sentence says so."""
     found = {each.subject: each for each in check_claims(token(), ISSUER, ("other",), NOW, (AUDIENCE,))}
     assert found["aud"].finding is TokenCheckStatus.PASSED
     assert "usual audience" in found["aud"].sentence
@@ -200,13 +200,13 @@ def test_usual_audience_of_a_cloud_passes_and_is_reported_as_such() -> None:
 
 
 def test_foreign_audience_is_reported_with_the_configured_ones() -> None:
-    """Both, so that people see which one to change."""
+    """The message has the token's audience and the configured ones."""
     found = checks("a", "b", aud="c")["aud"]
     assert found.sentence == 'The token is for "c", and configured is "a", "b".'
 
 
 def test_time_in_the_future_is_reported_with_its_distance() -> None:
-    """nbf before iat: the first one that is wrong."""
+    """nbf is checked before iat; the first one in the future is reported."""
     found = checks(AUDIENCE, nbf=int(NOW.timestamp()) + 300)
     assert found["nbf"].sentence == "The token is not valid before 2026-11-25 12:05:00Z, which is in 5 min."
     found = checks(AUDIENCE, nbf=None, iat=int(NOW.timestamp()) + 60)
@@ -227,7 +227,7 @@ def test_time_in_the_future_is_reported_with_its_distance() -> None:
     ],
 )
 def test_subject_that_is_no_service_account_is_a_note(subject: str) -> None:
-    """The token may be right all the same; conditions in the cloud will not fit."""
+    """Such a token may be valid, but conditions on ServiceAccounts will not match it."""
     found = checks(AUDIENCE, sub=subject)["sub"]
     assert (found.finding, found.code, found.sentence.isprintable()) == (
         TokenCheckStatus.NOTED,
@@ -264,7 +264,7 @@ CASES = {
 
 @pytest.mark.parametrize(("name", "case"), CASES.items(), ids=CASES)
 def test_captured_token_is_verified_by_the_key_that_it_names(name: str, case: str) -> None:
-    """RSA, P-256 and P-521: exactly one of the apiserver's own keys made it."""
+    """For RSA, P-256 and P-521, exactly one of the captured keys verifies the token."""
     token, keys = token_of(captured(name)), keys_of(case)
     found = signing_key(token, keys, name=NAME, ledger=None)
     assert not isinstance(found, Reason)
@@ -274,7 +274,7 @@ def test_captured_token_is_verified_by_the_key_that_it_names(name: str, case: st
 
 @pytest.mark.parametrize("kind", ["RSA", "P-256", "P-384", "P-521"])
 def test_minted_token_is_verified(kind: str) -> None:
-    """Each key type with its own algorithm; another key of the type did not make it."""
+    """A token of each key type is verified with its own key, and not with another of that type."""
     by, other = signer(kind), signer(kind, 1) if kind != "RSA" else None
     token = token_of(mint(by, claims(0)))
     assert is_signed_by(token, by.key)
@@ -284,7 +284,7 @@ def test_minted_token_is_verified(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["RSA", "P-256", "P-384", "P-521"])
 def test_independent_library_agrees(kind: str) -> None:
-    """PyJWT takes what we take, and refuses what we refuse, by the JWK that we publish."""
+    """PyJWT accepts and rejects the same tokens, with the JWK that we publish."""
     by = signer(kind)
     body = mint(by, claims(0))
     touched = body[:-8] + (b"A" if body[-8:-7] != b"A" else b"B") + body[-7:]
@@ -300,13 +300,13 @@ def test_independent_library_agrees(kind: str) -> None:
 
 
 def test_second_key_of_one_kid_is_tried_too() -> None:
-    """An external signer may name two keys alike (facts.md#7)."""
+    """An external signer may use one kid for two keys (facts.md#7), so both are tried."""
     by, other = signer().called("same"), signer("P-256", 1).called("same")
     assert signing_key(token_of(mint(by, claims(0))), (other.key, by.key), name=NAME, ledger=None) == by.key
 
 
 def test_unknown_kid_names_the_public_ones() -> None:
-    """People compare kids: the reason lists the public ones and names the place to look."""
+    """The reason lists the public kids and where to look."""
     token, keys = token_of(captured("04b-rotated-away-rsa3-only/token-cluster-aud")), keys_of("02-rsa1-ec2-overlap/")
     found = signing_key(token, keys, name=NAME, ledger=None)
     assert isinstance(found, Reason)
@@ -316,14 +316,14 @@ def test_unknown_kid_names_the_public_ones() -> None:
 
 
 def test_many_public_kids_are_counted() -> None:
-    """Ten are named, the others are a number."""
+    """Ten kids are listed, and the others are counted."""
     keys = tuple(replace(RSA_KEYS[0], kid=f"k{number}") for number in range(13))  # type: ignore[arg-type]  # a kid
     found = signing_key(token_of(mint(signer(), claims(0))), keys, name=NAME, ledger=None)
     assert isinstance(found, Reason)
     assert '"k9", and 3 more' in found.sentence
 
 
-FATES = {
+STATES = {
     Status.HELD: (
         KeyRecord(signer().key, Status.HELD, 1, AT, held_because="policy"),
         "held (policy)",
@@ -348,19 +348,19 @@ FATES = {
 }
 
 
-@pytest.mark.parametrize(("record", "fate", "remedy"), FATES.values(), ids=FATES)
-def test_known_key_that_is_not_public_is_reported_with_its_state(record: KeyRecord, fate: str, remedy: str) -> None:
-    """Held, dropped, revoked or not there yet: each with the way out, and the thumbprint in the command."""
+@pytest.mark.parametrize(("record", "state", "remedy"), STATES.values(), ids=STATES)
+def test_known_key_that_is_not_public_is_reported_with_its_state(record: KeyRecord, state: str, remedy: str) -> None:
+    """A held, dropped, revoked or not yet public key is reported with its remedy and the thumbprint in the command."""
     token, ledger = token_of(mint(signer(), claims(0))), Ledger(ISSUER, (record,))
     found = signing_key(token, (RSA_KEYS[0],), name=NAME, ledger=ledger)
     assert isinstance(found, Reason)
-    assert (found.code, fate in found.sentence, remedy in found.remedy) == ("key_not_public", True, True)
+    assert (found.code, state in found.sentence, remedy in found.remedy) == ("key_not_public", True, True)
     assert record.key.kid in found.sentence
     assert recorded_signer(token, ledger) == record
 
 
 def test_odd_names_are_printed_unchanged() -> None:
-    """A kid with braces is a text like any other, and a thumbprint that begins with a hyphen is no option."""
+    """Braces in a kid are printed literally, and a thumbprint that begins with a hyphen does not become an option."""
     by = signer().called("{name} {nobody}")
     record = KeyRecord(replace(by.key, thumbprint=Thumbprint("-x")), Status.HELD, 1, AT, held_because="policy")
     found = signing_key(token_of(mint(by, claims(0))), (), name=NAME, ledger=Ledger(ISSUER, (record,)))
@@ -370,7 +370,7 @@ def test_odd_names_are_printed_unchanged() -> None:
 
 
 def test_held_key_with_a_taken_kid_is_found_by_its_signature() -> None:
-    """The public key of this kid is another one: the reason reports the held key, not a wrong signature."""
+    """Another key with this kid is public: the reason reports the held key instead of an invalid signature."""
     by, taken = signer().called("same"), signer("P-256", 1).called("same")
     record = KeyRecord(by.key, Status.HELD, 1, AT, held_because="kid_taken")
     token = token_of(mint(by, claims(0)))
@@ -380,7 +380,7 @@ def test_held_key_with_a_taken_kid_is_found_by_its_signature() -> None:
 
 
 def test_key_without_material_is_no_excuse_for_a_wrong_signature() -> None:
-    """The kid is that of a public key: it is unknown whether the dropped key of the same kid signed."""
+    """Another key with this kid is public. The dropped key has no material, so it is unknown whether it signed."""
     by, taken = signer().called("same"), signer("P-256", 1).called("same")
     record = trimmed(KeyRecord(by.key, Status.DROPPED, 3, AT))
     token = token_of(mint(by, claims(0)))
@@ -390,7 +390,7 @@ def test_key_without_material_is_no_excuse_for_a_wrong_signature() -> None:
 
 
 def test_signer_is_preferred_to_a_key_that_is_only_named() -> None:
-    """Of two records of one kid, the one with the key that made the signature counts."""
+    """Of two records with one kid, the one whose key made the signature counts."""
     by, gone = signer().called("same"), signer("P-256", 1).called("same")
     held = KeyRecord(by.key, Status.HELD, 1, AT, held_because="kid_taken")
     ledger = Ledger(ISSUER, (trimmed(KeyRecord(gone.key, Status.DROPPED, 3, AT)), held))
@@ -398,6 +398,6 @@ def test_signer_is_preferred_to_a_key_that_is_only_named() -> None:
 
 
 def test_record_of_the_kid_that_did_not_sign_is_no_signer() -> None:
-    """A kid alone proves nothing where the material is known."""
+    """If the material is known, the kid alone does not prove that the key signed."""
     record = KeyRecord(signer("P-256", 1).called(signer().key.kid).key, Status.HELD, 1, AT)
     assert recorded_signer(token_of(mint(signer(), claims(0))), Ledger(ISSUER, (record,))) is None

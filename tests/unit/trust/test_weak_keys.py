@@ -1,4 +1,4 @@
-"""Weak RSA keys are distinguished from sound ones.
+"""Weak keys are detected, and sound keys pass.
 
 Checks across all issuers: shared keys are reported, shared primes are found, and no issuer can block another's key.
 """
@@ -73,13 +73,13 @@ ORDERS = {
     "P-384": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
     "P-521": int(f"1{'F' * 65}A51868783BF2F966B7FCC0148F709A5D03BB5C9B8899C47AEBB6FB71E91386409", 16),
 }
-"""How many points each curve has (SEC 2, sections 2.4.2, 2.5.1 and 2.6.1)."""
+"""The order of each curve (SEC 2, sections 2.4.2, 2.5.1 and 2.6.1)."""
 
 
 def names(n: int, e: int = 65537, *, checked_before: bool = False) -> list[str]:
-    """What the checks find, with Python's integers and with those of gmpy2: a fast computation changes no verdict."""
+    """The names of the failed checks; they are the same with Python's integers and with gmpy2's."""
     found = weaknesses(n, e, checked_before=checked_before)
-    _factoring_failures.cache_clear()  # an equal number would get the same answer
+    _factoring_failures.cache_clear()  # else the second call would be answered from the cache
     assert weaknesses(mpz(n), e, checked_before=checked_before) == found
     return [check.name for check in found]
 
@@ -122,31 +122,31 @@ def test_sound_keys_pass(key: RsaKey) -> None:
     ],
 )
 def test_weak_keys_are_detected(n: int | Callable[[], int], e: int, expected: list[str]) -> None:
-    """Each weakness is found by its own check, and nothing costly runs on a key of absurd shape."""
+    """Each weakness is found by its own check; expensive checks do not run on a key of the wrong size."""
     assert names(n() if callable(n) else n, e) == expected
 
 
 def test_roca_fingerprint_is_detected() -> None:
-    """A modulus whose residues are all powers of 65537 is suspicious."""
+    """A modulus whose residues are all powers of 65537 is reported."""
     assert ROCA_LIKE.bit_length() == 2048
     assert "roca" in names(ROCA_LIKE)
 
 
 def test_key_that_was_checked_before_is_checked_for_shape_only() -> None:
-    """The costly checks are not repeated, the cheap ones are."""
+    """Only the cheap checks are repeated for a known key."""
     assert names(3**1293, checked_before=True) == []
     assert names(SOUND, 3, checked_before=True) == ["exponent"]
 
 
 def test_every_check_has_a_source() -> None:
-    """Each row of the tables cites where it comes from, under a name of its own."""
+    """Each check has a unique name and cites its source."""
     rows = SHAPE_CHECKS + FACTORING_CHECKS + PRIMALITY_CHECKS
     assert len({row.name for row in rows}) == len(rows)
     assert all(("fact" in row.citation or "RFC" in row.citation) and row.member in {"n", "e"} for row in rows)
 
 
 def test_signature_of_a_prime_modulus_can_be_forged() -> None:
-    """Why a prime is refused: its private exponent follows from public numbers, and the library takes the signature."""
+    """Why a prime modulus is rejected: the private exponent follows from it, and cryptography accepts the signature."""
     d = pow(65537, -1, PRIME - 1)
     digest = hashes.Hash(hashes.SHA256())
     digest.update(b"forged")
@@ -162,7 +162,7 @@ def test_signature_of_a_prime_modulus_can_be_forged() -> None:
 @pytest.mark.parametrize("sign", [1, -1], ids=["positive", "negative"])
 @pytest.mark.parametrize("scalar", [1, 2, 15, 16])
 def test_small_private_key_is_detected(crv: str, sign: int, scalar: int) -> None:
-    """The public keys of the private keys 1 to 16, and of their negatives, are known on every curve."""
+    """The public keys of the private keys 1 to 16, and of their negatives, are rejected on every curve."""
     numbers = ec.derive_private_key(scalar, CURVES[crv]).public_key().public_numbers()
     if sign < 0:
         negative = ec.derive_private_key(ORDERS[crv] - scalar, CURVES[crv]).public_key().public_numbers()
@@ -173,7 +173,7 @@ def test_small_private_key_is_detected(crv: str, sign: int, scalar: int) -> None
 
 @pytest.mark.parametrize("crv", CURVES)
 def test_other_private_key_is_no_small_one(crv: str) -> None:
-    """The next private key passes, and so do real ones."""
+    """The public key of private key 17 passes, and so do real ones."""
     beyond = ec.derive_private_key(SMALL_MULTIPLES + 1, CURVES[crv]).public_key().public_numbers()
     assert not is_small_multiple(CURVES[crv], beyond.x)
     assert not any(is_small_multiple(CURVES[key.crv], decode_uint(key.x) or 0) for key in EC_KEYS)
@@ -187,14 +187,14 @@ def test_cost_of_checking_grows_with_the_cube_of_the_size(bits: int, cost: int) 
 
 @given(st.integers(2**16, 2**40), st.sampled_from(WEAK_PRIMES[1:30]))
 def test_every_odd_power_is_found(base: int, exponent: int) -> None:
-    """No power of an odd number above 2^16 gets past the test for perfect powers."""
+    """Every power of an odd number above 2^16 is detected."""
     power = next(check for check in FACTORING_CHECKS if check.name == "perfect_power")
     assert power.is_weak((base | 1) ** exponent, 65537)
 
 
 @given(st.integers(2**20, 2**64).map(lambda number: number | 1))
 def test_only_powers_are_detected(number: int) -> None:
-    """What the fast test calls a perfect power is one."""
+    """Every number that the fast test reports is a perfect power."""
     power = next(check for check in FACTORING_CHECKS if check.name == "perfect_power")
     roots = ((round(number ** (1 / k)) + near, k) for k in range(2, 65) for near in (-1, 0, 1))
     assert not power.is_weak(number, 65537) or any(root**k == number for root, k in roots)
@@ -217,7 +217,7 @@ def name(text: str) -> IssuerName:
 
 
 def test_key_of_two_issuers_is_reported_at_both() -> None:
-    """Each of the two gets a warning that names the key and both issuers; the one that shows others gets none."""
+    """Both issuers get a warning with the key and the other issuer; an issuer with other keys gets none."""
     a, b, c = RSA_KEYS[:3]
     found = keys_used_twice({name("perth"): (a, b), name("sydney"): (a,), name("hobart"): (c,)})
     assert set(found) == {"perth", "sydney"}
@@ -229,14 +229,14 @@ def test_key_of_two_issuers_is_reported_at_both() -> None:
 
 
 def test_shared_key_is_detected_by_its_material() -> None:
-    """Another kid makes no other key; the event of each issuer has the kid that the issuer shows."""
+    """A shared key is found although the kids differ; each issuer's event has its own kid."""
     other_name = with_kid(EC_KEYS[0], "other")
     found = keys_used_twice({name("perth"): (EC_KEYS[0],), name("sydney"): (other_name,)})
     assert [found[name(n)][0].fields["kid"] for n in ("perth", "sydney")] == [EC_KEYS[0].kid, "other"]
 
 
 def test_replicas_of_one_issuer_share_no_key() -> None:
-    """The same key twice at one issuer, under one kid or two, is its own affair."""
+    """The same key twice at one issuer, under one kid or two, is not reported."""
     a = RSA_KEYS[0]
     assert keys_used_twice({name("perth"): (a, a, with_kid(a, "twin"))}) == {}
 
@@ -245,7 +245,7 @@ def test_replicas_of_one_issuer_share_no_key() -> None:
     ("count", "more"), [(MOST_NAMES + 1, ""), (MOST_NAMES + 3, " and 2 more")], ids=["all_named", "rest_counted"]
 )
 def test_sentence_of_a_key_that_many_share_stays_short(count: int, more: str) -> None:
-    """At most five other issuers are named; the rest is a number."""
+    """At most five other issuers are named; the others are counted."""
     found = keys_used_twice({name(f"c{i:02}"): (RSA_KEYS[0],) for i in range(count)})
     sentence = found[name("c00")][0].sentence
     assert f"c01, c02, c03, c04, c05{more}:" in sentence
@@ -298,25 +298,25 @@ def test_suspects(new: list[int], known: list[int], held: list[int]) -> None:
 
 
 def test_every_name_of_a_suspect_modulus_is_held() -> None:
-    """One modulus under two exponents is two thumbprints, and both are held."""
+    """One modulus with two exponents has two thumbprints, and both are held."""
     found = keys_sharing_primes([rsa(P * Q), rsa(P * Q, "Aw")], [rsa(P * R)])
     assert set(found) == {rsa(P * Q).thumbprint, rsa(P * Q, "Aw").thumbprint}
 
 
 def test_elliptic_keys_are_no_suspects() -> None:
-    """Only RSA keys have primes to share."""
+    """EC keys have no primes, so they are never held for a shared prime."""
     assert keys_sharing_primes(EC_KEYS, RSA_KEYS) == {}
     assert keys_sharing_primes(RSA_KEYS[:1], EC_KEYS) == {}
 
 
 def test_sound_keys_are_no_suspects() -> None:
-    """Real keys, compared with each other, share nothing."""
+    """Real keys share no primes with each other."""
     assert keys_sharing_primes(RSA_KEYS, RSA_KEYS) == {}
     assert shared_prime_pairs(RSA_KEYS) == ()
 
 
 def test_many_new_keys_are_sieved_to_the_same_answer() -> None:
-    """Above 200 new keys the batch check runs first, and the exact rule decides."""
+    """With more than 200 new keys a batch check runs first; the result is the same."""
     primes = PRIMES[: 2 * (FEW_KEYS + 1)]
     sound = [p * q for p, q in zip(primes[::2], primes[1::2], strict=True)]
     multiple_elsewhere, guilty = sound[0], sound[1]
@@ -346,7 +346,7 @@ def number_of(key: Key) -> int:
 @settings(deadline=None)
 @given(st.lists(moduli, max_size=6), st.lists(moduli, max_size=6))
 def test_suspects_are_what_the_definition_says(new: list[Key], known: list[Key]) -> None:
-    """Exactly the new moduli that have a factor in common with another one that is no multiple of them."""
+    """A new modulus is held if it shares a factor with another modulus that is not a multiple of it."""
     everything = [number_of(key) for key in (*new, *known)]
 
     def is_weak(n: int) -> bool:
@@ -359,7 +359,7 @@ def test_suspects_are_what_the_definition_says(new: list[Key], known: list[Key])
 @given(st.lists(moduli, max_size=14))
 @pytest.mark.parametrize("number", [None, int], ids=["Decimal", "int"])
 def test_weak_pairs_are_what_gcd_says(number: Callable[[int], Any] | None, keys: list[Key]) -> None:
-    """With any number type, the batch finds exactly the pairs that gcd finds one by one."""
+    """The batch finds the same pairs as single calls of gcd, with any integer type."""
     unique = {key.thumbprint: key for key in keys}.values()
     expected = {
         (min(a.thumbprint, b.thumbprint), max(a.thumbprint, b.thumbprint))

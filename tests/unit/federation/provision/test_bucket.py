@@ -196,7 +196,7 @@ def test_lifting_the_block_never_opens_a_widened_statement_of_ours(change: dict[
 
 
 def test_statement_for_one_account_does_not_stop_the_lifting() -> None:
-    """A statement for somebody named opens nothing to the world."""
+    """A policy statement for a named account does not make the bucket public."""
     theirs = {**ALL_OF_IT, "Principal": {"AWS": "arn:aws:iam::111122223333:root"}}
     plan = plan_bucket(replace(RIGHT, policy=policy(theirs), block=SHUT), WANTED)
     assert (codes_of(plan), problems(plan)) == (["set_access_block", "put_policy"], [])

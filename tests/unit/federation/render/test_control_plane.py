@@ -1,4 +1,4 @@
-"""Flags and kubeadm's configuration: what apiservers are told, at rest, in a rotation and in a migration."""
+"""Apiserver flags and kubeadm's configuration, in normal operation, during a rotation and during a migration."""
 
 import json
 import re

@@ -121,9 +121,9 @@ def test_terraform_text_is_never_read_as_a_template() -> None:
 
 
 def run(script: str, folder: Path, answers: str = "") -> tuple[int, str, list[list[str]]]:
-    """Exit status, stderr, and what `aws` is called with when the shell runs a script.
+    """Run a script in the shell. Returns its exit status, stderr, and the arguments of each call of `aws`.
 
-    `aws` answers an account to whoever asks for one; `answers` are further lines of its script.
+    The fake `aws` prints an account id; `answers` are additional lines of its script.
     """
     log = folder / "log"
     log.unlink(missing_ok=True)
@@ -148,7 +148,7 @@ def calls(script: str, folder: Path, answers: str = NO_ROLE) -> list[list[str]]:
 
 @of_workload
 def test_commands_make_the_role_when_the_shell_runs_them(workload: str, tmp_path: Path) -> None:
-    """Quoting holds: the trust policy arrives whole, with the account that AWS told or that was given."""
+    """The shell's quoting keeps the trust policy intact, with the account from AWS or from the arguments."""
     found = calls(rendered("iam-role", "cli", workload), tmp_path)
     create = next(each for each in found if each[1] == "create-role")
     policy = json.loads(create[create.index("--assume-role-policy-document") + 1])
@@ -272,7 +272,7 @@ def test_policy_over_a_limit_says_so(kind: str, count: int, word: str) -> None:
     ],
 )
 def test_role_that_asks_for_a_second_look_says_so(workload: Workload, word: str) -> None:
-    """A subject nobody chose, a pattern, a policy over the quota: told beside the piece."""
+    """A default subject, a pattern, or a policy over the quota is reported in a note."""
     assert word in notes("iam-role", "cloudformation", workload)
 
 

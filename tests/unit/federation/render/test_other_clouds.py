@@ -257,7 +257,7 @@ def test_pool_and_credential_keep_the_names_that_they_have() -> None:
 
 
 def test_list_with_a_comma_has_another_separator(tmp_path: Path) -> None:
-    """gcloud splits at commas unless told otherwise."""
+    """gcloud splits lists at commas, so a list with a comma in a value needs another separator."""
     issuer = replace(ENTRY, audiences_by_cloud=TokenAudiences(gcp=("a,b", "c")))
     _, (_, provider, _) = run(text("workload-identity-provider", issuer=issuer), tmp_path, GOOGLE)
     assert "--allowed-audiences=^;^a,b;c" in provider

@@ -146,6 +146,6 @@ def test_token_has_the_audience_of_its_cloud(audiences: tuple[str, ...], asked: 
 
 
 def test_audience_that_is_not_configured_is_refused() -> None:
-    """No cloud was told of it."""
+    """An audience that is configured for no cloud is rejected."""
     with pytest.raises(UsageError, match="no such audience"):
         text("pod", workload=Workload(audience="other"))
