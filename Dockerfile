@@ -9,9 +9,9 @@ FROM ${BASE} AS build
 WORKDIR /src
 # Wheels only, every hash checked, nothing but what is locked: no code of a package runs while it is installed.
 # scripts/setup says why dependencies are not looked for.
-RUN python3 -m venv /opt/oidc-mirror /opt/builder
+RUN python3 -m venv --without-pip /opt/oidc-mirror && python3 -m venv /opt/builder
 COPY requirements.lock requirements-build.lock ./
-RUN /opt/oidc-mirror/bin/pip install --quiet --no-cache-dir --no-compile --disable-pip-version-check \
+RUN /opt/builder/bin/pip --python /opt/oidc-mirror install --quiet --no-cache-dir --no-compile --disable-pip-version-check \
         --no-deps --require-hashes --only-binary :all: -r requirements.lock && \
     /opt/builder/bin/pip install --quiet --no-cache-dir --no-compile --disable-pip-version-check \
         --no-deps --require-hashes --only-binary :all: -r requirements-build.lock
@@ -23,7 +23,8 @@ COPY scripts/image-trim ./scripts/
 ARG COMMIT=
 RUN OIDC_MIRROR_COMMIT="$COMMIT" /opt/builder/bin/pip wheel --quiet --no-cache-dir --disable-pip-version-check \
         --no-deps --no-build-isolation --wheel-dir /dist . && \
-    /opt/oidc-mirror/bin/pip install --quiet --no-cache-dir --no-compile --disable-pip-version-check --no-deps /dist/*.whl && \
+    /opt/builder/bin/pip --python /opt/oidc-mirror install --quiet --no-cache-dir --no-compile --disable-pip-version-check \
+        --no-deps /dist/*.whl && \
     # What installs packages, and what is never asked for, has no place in what runs.
     scripts/image-trim packages /opt/oidc-mirror && \
     # The file system is read-only where it runs, so the bytecode is made here: it saves half of a start.

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.s3, pytest.mark.timeout(900)]
 PACKAGES = "python3,python3-venv,ca-certificates"
 MOST_MEGABYTES = 300
 SOURCE = "https://git.example.com/oidc-mirror"
-ENVIRON = dict(os.environ) | {"STORAGE_DRIVER": "vfs", "BUILDAH_ISOLATION": "chroot"}
+ENVIRON = dict(os.environ) | {"BUILDAH_ISOLATION": "chroot"}
 # The image's own user, and an unknown uid with group 0: what OpenShift gives a pod.
 USERS = {"own-user": (65532, 65532), "any-uid": (1000650000, 0)}
 KEY_OF = """

@@ -5,8 +5,6 @@ import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +13,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
-from support.worlds import PROJECT, World
+from support.program import MIRROR, Process, start
+from support.worlds import World
 
 PATIENCE_SECONDS = 60.0
 """Seconds that a test waits for an event: CI machines may be slow, and speed is not tested."""
@@ -42,7 +41,7 @@ class Answered:
 class Daemon:
     """A running daemon. Its logs are JSON lines of level debug in `err`, its reports JSON lines in `out`."""
 
-    process: subprocess.Popen[bytes]
+    process: Process
     folder: Path
     port: int
 
@@ -109,12 +108,9 @@ def running_daemon(world: World, *words: str, interval: str = "1s", **environ: s
     world.config["http"] = {"listen": f"127.0.0.1:{port}"}
     config = world.folder / "mirror.yaml"
     config.write_text(json.dumps(world.config))
-    command = [sys.executable, "-m", "mirror", "--log-level", "debug", "--config", str(config), "run", *words]
-    coverage = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
+    command = [*MIRROR, "--log-level", "debug", "--config", str(config), "run", *words]
     with (world.folder / "out").open("wb") as out, (world.folder / "err").open("wb") as err:
-        process = subprocess.Popen(
-            command, env=world.environ() | coverage | environ, cwd=PROJECT, stdout=out, stderr=err
-        )
+        process = start(command, world.environ() | environ, stdout=out.fileno(), stderr=err.fileno())
     try:
         yield Daemon(process, world.folder, port)
     finally:

@@ -215,6 +215,7 @@ def _umask() -> int:
 def serve(channel: int) -> None:
     """Fork for each request, until the client closes `channel`."""
     _import_all()
+    _fill_tables()
     # A thread or a descriptor that an import opened would make the fork differ from a new process.
     assert threading.active_count() == len(list(Path("/proc/self/task").iterdir())) == 1
     assert {int(each.name) for each in Path("/proc/self/fd").iterdir()} <= {0, 1, 2, channel, _next_descriptor()}
@@ -248,6 +249,19 @@ def _import_all() -> None:
     for module in pkgutil.walk_packages(package.__path__, "mirror."):
         if not module.name.startswith(_LEFT_OUT):
             importlib.import_module(module.name)
+
+
+def _fill_tables() -> None:
+    """Make what a process makes once: the tables of primes, and the validators of the configuration."""
+    from mirror.config.schema import Section  # noqa: PLC0415  of the program, as in `_import_all`
+    from mirror.trust.weak_keys import weaknesses  # noqa: PLC0415  as above
+
+    weaknesses(3 << 2046 | 3, 65537)  # of a valid size, and at once weak
+    models = Section.__subclasses__()
+    while models:
+        model = models.pop()
+        model.model_rebuild()
+        models += model.__subclasses__()
 
 
 def _fork(asked: dict[str, object], descriptors: list[int]) -> NoReturn:

@@ -16,7 +16,7 @@ import pytest
 
 from support.apiserver import Apiserver, Lever
 from support.captures import RawAnswer, capture
-from support.program import MIRROR, PROJECT, start, start_process
+from support.program import MIRROR, PROJECT, start
 from support.s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 from support.situations import BASE_URL, DISCOVERY_KEY, ISSUER, JWKS_KEY
 from support.tls import ca_file, server_context
@@ -160,13 +160,12 @@ class World:
 
 
 def run(command: Sequence[str], environ: Mapping[str, str], folder: Path, *, is_measured: bool = False) -> Done:
-    """Run a command and wait for its end. The program is forked (`support.program`), unless its memory is measured."""
+    """Run a command and wait for its end. The program is forked (`support.program`)."""
     began, peak_bytes = time.monotonic(), 0
     with (folder / "out").open("w+") as out, (folder / "err").open("w+") as err:
-        begin = start_process if is_measured else start
-        process = begin(command, environ, stdout=out.fileno(), stderr=err.fileno())
+        process = start(command, environ, stdout=out.fileno(), stderr=err.fileno())
         while is_measured and process.poll() is None:
-            peak_bytes = max(peak_bytes, _peak_bytes(process.pid, command[-1]))
+            peak_bytes = max(peak_bytes, _peak_bytes(process.pid))
             time.sleep(0.01)
         status = process.wait()
         seconds = time.monotonic() - began
@@ -175,13 +174,11 @@ def run(command: Sequence[str], environ: Mapping[str, str], folder: Path, *, is_
         return Done(status, out.read(), err.read(), seconds, peak_bytes)
 
 
-def _peak_bytes(pid: int, last_word: str) -> int:
-    """The peak resident memory of a process; 0 before its own program runs, because until then it shares our memory."""
+def _peak_bytes(pid: int) -> int:
+    """The peak resident memory of a process; 0 if it has ended. A fork begins with the memory of all imports."""
     try:
-        if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-2] != last_word.encode():
-            return 0
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (OSError, IndexError):
+    except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
 
