@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +64,7 @@ def session(publish: PublishSettings) -> boto3.session.Session:
     if publish.profile is None:
         refuse_empty_profile(os.environ)
     made = BotocoreSession(profile=publish.profile)
-    paths = made.get_component("data_loader").search_paths
-    made.register_component("data_loader", _Loader(extra_search_paths=paths, include_default_search_paths=False))
+    made.register_component("data_loader", _loader(*made.get_component("data_loader").search_paths))
     made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
     if logs_calls():
         made.register("before-send", _log_request)
@@ -161,6 +160,12 @@ class _Loader(Loader):
         # os.path.isdir: a home that this user may not enter, as botocore takes it, has no descriptions.
         found = (folder for folder in folders if os.path.isdir(folder))  # noqa: PTH112  see above
         return sorted({each.name for folder in found for each in folder.iterdir()})
+
+
+@cache
+def _loader(*search_paths: str) -> _Loader:
+    """One for all sessions with these folders: what a loader has read it keeps, and a client's share is 50 ms."""
+    return _Loader(extra_search_paths=list(search_paths), include_default_search_paths=False)
 
 
 class _Role:

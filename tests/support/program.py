@@ -252,8 +252,10 @@ def _import_all() -> None:
 
 
 def _fill_tables() -> None:
-    """Make what a process makes once: the tables of primes, and the validators of the configuration."""
-    from mirror.config.schema import Section  # noqa: PLC0415  of the program, as in `_import_all`
+    """Make what a process makes once: tables of primes, validators of the configuration, descriptions of services."""
+    from mirror.aws.sessions import session  # noqa: PLC0415  of the program, as in `_import_all`
+    from mirror.config.schema import Section  # noqa: PLC0415  as above
+    from mirror.config.settings import PublishSettings  # noqa: PLC0415  as above
     from mirror.trust.weak_keys import weaknesses  # noqa: PLC0415  as above
 
     weaknesses(3 << 2046 | 3, 65537)  # of a valid size, and at once weak
@@ -262,6 +264,12 @@ def _fill_tables() -> None:
         model = models.pop()
         model.model_rebuild()
         models += model.__subclasses__()
+    publish = PublishSettings("bucket", "us-east-1", "https://bucket.example.com")
+    loader = session(publish)._session.get_component("data_loader")
+    for name in ("_retry", "endpoints", "partitions", "sdk-default-configuration"):
+        loader.load_data(name)
+    for name in ("service-2", "endpoint-rule-set-1"):
+        loader.load_service_model("s3", name)
 
 
 def _fork(asked: dict[str, object], descriptors: list[int]) -> NoReturn:

@@ -55,6 +55,21 @@ def test_no_timestamp_is_refused() -> None:
         moment("yesterday evening, or so")
 
 
+def test_sessions_share_what_they_read_of_the_same_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A description of a service is parsed once in a process; a session with other folders does not see it."""
+    first, second = (_loader_of(session(PUBLISH)) for _ in range(2))
+    monkeypatch.setenv("AWS_DATA_PATH", str(tmp_path))
+    other = _loader_of(session(PUBLISH))
+    read = first.load_service_model("s3", "waiters-2")
+    assert second.load_service_model("s3", "waiters-2") is read
+    assert str(tmp_path) in other.search_paths
+    assert other.load_service_model("s3", "waiters-2") is not read
+
+
+def _loader_of(made: Any) -> Any:
+    return made._session.get_component("data_loader")
+
+
 def test_every_service_of_botocore_can_be_asked_for() -> None:
     """A session knows the same services as botocore and rejects unknown ones."""
     made: Any = session(PUBLISH)
