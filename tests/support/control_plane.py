@@ -134,12 +134,19 @@ def kid_of(private_pem: bytes) -> str:
 
 def signed(private_pem: bytes, claims: dict[str, Any]) -> str:
     jwk = _public_jwk(private_pem)
-    return jwt.encode(claims | {"iat": int(time.time())}, private_pem, jwk["alg"], {"kid": jwk["kid"]})
+    key = _private_key(private_pem)
+    return jwt.encode(claims | {"iat": int(time.time())}, key, jwk["alg"], {"kid": jwk["kid"]})
+
+
+@cache
+def _private_key(pem: bytes) -> Any:
+    """The key of a private PEM: OpenSSL checks it for 60 ms each time that it is loaded."""
+    return load_pem_private_key(pem, None)
 
 
 @cache
 def _public_jwk(private_pem: bytes) -> dict[str, str]:
-    key = load_pem_private_key(private_pem, None).public_key()
+    key = _private_key(private_pem).public_key()
     return jwk_of(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
 
