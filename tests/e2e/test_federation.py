@@ -23,6 +23,7 @@ from mirror.model import IssuerUrl
 from mirror.publish.public_endpoint import PublicHttpClient
 from mirror.report import ExitStatus
 from mirror.trust.relying_parties import Party
+from support.aws_sessions import new_session
 from support.moto import ACCOUNT, Moto
 from support.relying_account import refusals
 from support.s3 import S3Server
@@ -102,7 +103,7 @@ def federation(s3_server: S3Server, moto: Moto, tmp_path: Path) -> Iterator[Fede
     with running_world(s3_server, folder) as world:
         world.issuer["audiences"] = [AUDIENCE]
         world.show(f"{CASE}/anonymous-bound-", f"{CASE}/anonymous-bound-")
-        yield Federation(world, boto3.session.Session(), tmp_path)
+        yield Federation(world, new_session(), tmp_path)
 
 
 def test_rendered_pieces_let_the_pod_in(federation: Federation, capsys: pytest.CaptureFixture[str]) -> None:

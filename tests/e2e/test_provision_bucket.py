@@ -19,6 +19,7 @@ from mirror.config.settings import PublishSettings
 from mirror.federation.provision.aws_admin import S3Admin
 from mirror.federation.provision.bucket import BucketState, DesiredBucket, ProvisionPlan, plan_bucket
 from mirror.model import ObjectKey
+from support.aws_sessions import new_session
 from support.provisioning import codes_of, recorded
 from support.radosgw import Radosgw
 
@@ -54,7 +55,7 @@ class Gate:
         )
 
     def office(self, session: boto3.session.Session | None = None) -> S3Admin:
-        return S3Admin(self.publish, session or boto3.session.Session(), pause=lambda _: None)
+        return S3Admin(self.publish, session or new_session(), pause=lambda _: None)
 
     def fill(self) -> None:
         for key in (DISCOVERY, JWKS, SECRET):
@@ -94,7 +95,7 @@ class Gate:
 def gate(radosgw: Radosgw, radosgw_environment: Path) -> Iterator[Gate]:
     publish = radosgw.publish(f"oidc-{uuid.uuid4().hex[:12]}")
     config = Config(request_checksum_calculation="when_required")  # radosgw refuses trailing ones over TLS
-    owner = boto3.session.Session().client("s3", region_name="us-east-1", endpoint_url=radosgw.url, config=config)
+    owner = new_session().client("s3", region_name="us-east-1", endpoint_url=radosgw.url, config=config)
     yield Gate(radosgw, publish, owner, radosgw_environment)
     owner.close()
 
@@ -147,7 +148,7 @@ def test_bucket_without_policy_is_mended_for_exactly_the_documents(
 def test_second_run_sends_no_write(gate: Gate) -> None:
     """What stands is recognised whichever way the store writes it, so nothing is sent again."""
     assert codes_of(mend(gate)) == ["create_bucket", "enable_versioning", "put_policy"]
-    session = boto3.session.Session()
+    session = new_session()
     with recorded(session) as calls:
         assert mend(gate, session).differences == ()
     assert calls.writes == []
@@ -223,7 +224,7 @@ def test_block_that_forbids_policies_is_lifted(gate: Gate) -> None:
 def test_bucket_of_another_account_is_reported(gate: Gate) -> None:
     """The bucket belongs to another account: the plan reports it, and nothing is written."""
     gate.owner.create_bucket(Bucket=gate.publish.bucket)
-    other_account = boto3.session.Session(aws_access_key_id="other", aws_secret_access_key="other")
+    other_account = new_session(aws_access_key_id="other", aws_secret_access_key="other")
     with recorded(other_account) as calls:
         seen = gate.office(other_account).look()
         plan = plan_bucket(seen, gate.wanted())

@@ -20,6 +20,7 @@ from mirror.federation.provision.aws_admin import IamProviderAdmin, S3Admin
 from mirror.federation.provision.bucket import MEANT_BLOCK, DesiredBucket, plan_bucket
 from mirror.federation.provision.iam_provider import plan_provider
 from mirror.model import IssuerUrl, ObjectKey
+from support.aws_sessions import new_session
 from support.moto import ACCOUNT, Moto
 from support.provisioning import recorded
 from support.s3 import REGION, Store
@@ -37,7 +38,7 @@ class Account:
 
     @property
     def iam(self) -> Any:
-        return boto3.session.Session().client("iam")
+        return new_session().client("iam")
 
     def command(self, *words: str, issuer: str = ISSUER, **more: Any) -> int:
         entry = {"name": "syd", "issuer": issuer, "apiservers": ["https://10.0.0.11:6443"], **more}
@@ -75,7 +76,7 @@ def test_slash_at_the_end_of_the_issuer_stays(account: Account) -> None:
 def test_missing_audience_is_added_and_nothing_else(account: Account) -> None:
     """An existing provider is sent what it lacks alone (moto has no such call, so its answer is given here)."""
     account.iam.create_open_id_connect_provider(Url=ISSUER, ClientIDList=["theirs"])
-    session, sent = boto3.session.Session(), []
+    session, sent = new_session(), []
 
     def answer(params: Any, **_: object) -> Any:
         sent.append((params["body"]["OpenIDConnectProviderArn"], params["body"]["ClientID"]))
@@ -120,7 +121,7 @@ def test_unknown_issuer_is_a_usage_error(account: Account, kind: str) -> None:
 
 def test_second_run_sends_no_write(account: Account) -> None:
     """What IAM shows is compared, so a provider that is right costs reads only."""
-    session = boto3.session.Session()
+    session = new_session()
     with recorded(session) as calls:
         for _ in range(2):
             registry = IamProviderAdmin(session, REGION)
@@ -158,7 +159,7 @@ def test_iam_that_does_not_answer_is_a_failure(account: Account, capsys: pytest.
 def test_provider_that_vanishes_meanwhile_makes_no_plan(account: Account) -> None:
     """A provider that is listed and then not there is told, and nothing is made on top of it."""
     account.iam.create_open_id_connect_provider(Url=ISSUER, ClientIDList=["a"])
-    session = boto3.session.Session()
+    session = new_session()
     session.events.register("before-call.iam.GetOpenIDConnectProvider", lambda **_: refusal("NoSuchEntity", 404))
     plan = plan_provider(IamProviderAdmin(session, REGION).look(ISSUER), ISSUER, ("a",))
     assert ([each.code for each in plan.problems], plan.differences) == (["provider_unreadable"], ())
@@ -167,7 +168,7 @@ def test_provider_that_vanishes_meanwhile_makes_no_plan(account: Account) -> Non
 def test_provider_that_may_not_be_read_is_a_failure(account: Account) -> None:
     """The right that is missing is named."""
     account.iam.create_open_id_connect_provider(Url=ISSUER, ClientIDList=["a"])
-    session = boto3.session.Session()
+    session = new_session()
     session.events.register("before-call.iam.GetOpenIDConnectProvider", lambda **_: refusal())
     with pytest.raises(BucketError) as caught:
         IamProviderAdmin(session, REGION).look(ISSUER)
@@ -208,7 +209,7 @@ def refusal(code: str = "AccessDenied", status: int = 403) -> Any:
 def offices(moto: Moto) -> tuple[S3Admin, DesiredBucket, boto3.session.Session]:
     publish = PublishSettings("oidc-bucket", REGION, BASE)
     keys = (ObjectKey("a/.well-known/openid-configuration"), ObjectKey("a/openid/v1/jwks"))
-    session = boto3.session.Session()
+    session = new_session()
     return (
         S3Admin(publish, session, pause=lambda _: None),
         DesiredBucket("oidc-bucket", REGION, "aws", keys, (BASE,)),
@@ -336,7 +337,7 @@ def test_store_without_a_setting_gets_a_note(moto: Moto) -> None:
 def test_store_that_demands_the_location_gets_it(store: Store) -> None:
     """To a store that is not AWS the first request names no region. If the store refuses it, the second one does."""
     publish = store.server.publish(f"new-{uuid.uuid4().hex}")
-    office = S3Admin(publish, boto3.session.Session())
+    office = S3Admin(publish, new_session())
     wanted = DesiredBucket(publish.bucket, REGION, "aws", (ObjectKey("jwks"),), (publish.base_url,))
     seen = office.look()
     plan = plan_bucket(seen, wanted)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import boto3.session
 import pytest
 
 from support.apiserver import Apiserver, raw_answer
+from support.aws_sessions import new_session
 from support.aws_stub import running_moto
 from support.captures import FOLDER, capture
 from support.s3 import REGION, S3Server, aws_environment, running_ministack
@@ -111,7 +111,7 @@ def credentials_of(requests: list[str]) -> set[str]:
 def test_program_invalidates_what_changed_at_cloudfront(world: World) -> None:
     """With the environment's CloudFront endpoint: one invalidation of both paths, and none when nothing changed."""
     with running_moto() as url, aws_environment(world.folder / "none", world.folder, AWS_ENDPOINT_URL_CLOUDFRONT=url):
-        operator = boto3.session.Session().client("cloudfront", region_name="us-east-1")
+        operator = new_session().client("cloudfront", region_name="us-east-1")
         made = operator.create_distribution(
             DistributionConfig={
                 "CallerReference": str(world.folder),

@@ -7,8 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING
 
-import boto3.session
-
+from support.aws_sessions import new_session
 from support.s3 import CA_NAME, REGION, S3Server
 from support.tls import server_context
 from support.worlds import BUCKET, request
@@ -68,7 +67,7 @@ def serving(handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None = 
 
 def make_distribution(cloudfront_url: str) -> str:
     """A distribution in front of the bucket at such a stand-in of CloudFront; the value is its id."""
-    session = boto3.session.Session("test", "test", region_name=REGION)
+    session = new_session(aws_access_key_id="test", aws_secret_access_key="test", region_name=REGION)
     client = session.client("cloudfront", endpoint_url=cloudfront_url)
     made = client.create_distribution(DistributionConfig=_DISTRIBUTION)
     client.close()

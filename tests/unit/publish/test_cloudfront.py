@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3.session
 import pytest
 
 from mirror.config.settings import PublishSettings
 from mirror.publish.cloudfront import CloudFront
 from support.apiserver import Apiserver, always, never_answer, raw_answer
+from support.aws_sessions import new_session
 from support.aws_stub import running_moto
 from support.s3 import aws_environment
 from support.tls import ca_file, server_context
@@ -68,7 +68,7 @@ def cdn() -> Iterator[CloudFront]:
 @pytest.fixture
 def distribution(tmp_path: Path) -> Iterator[Distribution]:
     with running_moto() as url, aws_environment(tmp_path / "none", tmp_path, AWS_ENDPOINT_URL_CLOUDFRONT=url):
-        operator = boto3.session.Session().client("cloudfront", region_name="us-east-1")
+        operator = new_session().client("cloudfront", region_name="us-east-1")
         # A unique caller reference, because the stub keeps its distributions until the process ends.
         config: DistributionConfigTypeDef = {**DISTRIBUTION, "CallerReference": str(tmp_path)}
         made = operator.create_distribution(DistributionConfig=config)["Distribution"]["Id"]
