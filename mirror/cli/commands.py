@@ -24,7 +24,7 @@ from mirror.cli.options import (
     read_by,
     yes_option,
 )
-from mirror.cli.startup import end_quietly
+from mirror.cli.startup import end_quietly, share_one_heap
 from mirror.config.fields import duration
 from mirror.config.fields import role_arn as checked_arn
 from mirror.errors import UsageError
@@ -92,6 +92,7 @@ def run(ctx: click.Context, /, **given: Any) -> None:
     is_daemon = not (given["once"] or given["dry_run"] or given["now"])
     if is_daemon:
         end_quietly()
+        share_one_heap()
     may_begin = is_daemon and given["last_good"]
     carry_out(ctx, "mirror.cli.run:main", given, has_copy=lambda: may_begin and _has_copy(common(ctx).config))
 

@@ -15,6 +15,7 @@ import pytest
 
 from support.apiserver import close_without_answer
 from support.daemons import free_port, running_daemon
+from support.processes import thread_heaps
 from support.s3 import S3Server
 from support.situations import JWKS_KEY
 from support.worlds import PROJECT, World, running_world
@@ -42,7 +43,7 @@ def write(world: World) -> None:
 
 
 def test_passes_go_on_and_cost_nothing(world: World) -> None:
-    """20 passes: none overlaps, one commit, few connections, no further descriptor, and little memory.
+    """20 passes: none overlaps, one commit, few connections, no further descriptor, little memory in one heap.
 
     `make soak` is the long form.
     """
@@ -51,6 +52,7 @@ def test_passes_go_on_and_cost_nothing(world: World) -> None:
         before = daemon.footprint()
         daemon.wait_for("pass.finished", count=20)
         after = daemon.footprint()
+        maps = Path(f"/proc/{daemon.process.pid}/maps").read_text()
         order = [each["event"] for each in daemon.events("pass.began", "pass.finished")]
         status, _ = daemon.stop()
     assert status == 0
@@ -62,6 +64,7 @@ def test_passes_go_on_and_cost_nothing(world: World) -> None:
     assert [each.connections <= len(order) // 2 // 10 + 1 for each in world.replicas] == [True, True]
     assert after.descriptors <= before.descriptors + 2  # a connection of a pass may be open while we look
     assert after.resident_bytes - before.resident_bytes < 5 * 1024 * 1024
+    assert thread_heaps(maps) == 0
 
 
 def test_pages_show_what_passes_did(world: World) -> None:

@@ -60,6 +60,19 @@ def children(of: int | None = None) -> frozenset[int]:
     return frozenset(found)
 
 
+_HEAP_BYTES = 64 << 20
+
+
+def thread_heaps(maps: str) -> int:
+    """The heaps that glibc made for threads, by `/proc/PID/maps`: each reserves 64 MiB at such a boundary."""
+    rows = [line.split()[:2] for line in maps.splitlines()]
+    spans = [[int(end, 16) for end in addresses.split("-")] for addresses, _ in rows]
+    return sum(
+        used[0] % _HEAP_BYTES == 0 and reserved[1] - used[0] == _HEAP_BYTES and rights == "---p"
+        for used, reserved, (_, rights) in zip(spans, spans[1:], rows[1:], strict=False)
+    )
+
+
 _SERVERS: set[int] = set()
 
 
