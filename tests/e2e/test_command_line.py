@@ -7,16 +7,14 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from support.daemons import free_port
+from support.program import MIRROR, PROJECT, finish
 
-PROJECT = Path(__file__).parents[2]
-MIRROR = [sys.executable, "-m", "mirror"]
 BAD = "issuers: [{name: A}]\n"
 HOST = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
 COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
@@ -46,7 +44,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run `oidc-mirror` to its end."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("OIDC_")} | environ
-    return subprocess.run([*MIRROR, *words], env=env, cwd=PROJECT, capture_output=True, text=True, check=False)
+    return finish([*MIRROR, *words], env)
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def once(act: Callable[[], object], at: str = "") -> Callable[..., None]:
 
 def clean_environ(folder: Path) -> dict[str, str]:
     """An environment without any git configuration, AWS credentials or settings of ours."""
-    plain = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "GIT_", "OIDC_", "COVERAGE_"))}
+    plain = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "GIT_", "OIDC_"))}
     return plain | {
         "HOME": str(folder),
         "GIT_CONFIG_GLOBAL": os.devnull,

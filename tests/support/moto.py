@@ -51,7 +51,7 @@ def running_moto(directory: Path) -> Iterator[Moto]:
     """Run the server until the block ends."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "COV_", "COVERAGE_"))}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     with (directory / "moto.log").open("wb") as log:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(command, env=plain, stdout=log, stderr=log)

@@ -18,14 +18,16 @@ import json
 import os
 import pkgutil
 import select
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import NoReturn, Protocol
 
 from support.processes import adopts_orphans, serving
@@ -33,7 +35,7 @@ from support.processes import adopts_orphans, serving
 PROJECT = Path(__file__).parents[2]
 MIRROR = (sys.executable, "-m", "mirror")
 
-_AT_START = ("COVERAGE_", "LANG", "LC_", "LD_", "OPENSSL_", "PYTHON")
+_AT_START = ("LANG", "LC_", "LD_", "OPENSSL_", "PYTHON")
 """Prefixes of environment variables that are read before the program runs."""
 _LEFT_OUT = ("mirror.cli.worker", "mirror.demo")
 """Modules that run as a process of their own, or need packages of an extra."""
@@ -61,7 +63,17 @@ def start(
     """Start `command` with these descriptors. It is forked if that makes no difference, see the module's docstring."""
     if not _may_fork(command, environ):
         return start_process(command, environ, stdin=stdin, stdout=stdout, stderr=stderr, cwd=cwd)
-    return Forked(_FORKS.fork(command, environ, cwd, (stdin, stdout, stderr)), command)
+    return Forked(_FORKS.fork(command, environ, cwd, (stdin, stdout, stderr), _umask()), command)
+
+
+def finish(command: Sequence[str], environ: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run `command` in the checkout to its end, as `subprocess.run` does, with nothing to read on stdin."""
+    with open(os.devnull) as nothing, TemporaryFile("w+") as out, TemporaryFile("w+") as err:  # noqa: PTH123  no file
+        streams = nothing.fileno(), out.fileno(), err.fileno()
+        status = start(command, environ, stdin=streams[0], stdout=streams[1], stderr=streams[2]).wait()
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(command, status, out.read(), err.read())
 
 
 def start_process(
@@ -75,7 +87,7 @@ def _may_fork(command: Sequence[str], environ: Mapping[str, str]) -> bool:
     return (
         tuple(command[: len(MIRROR)]) == MIRROR
         and adopts_orphans()
-        and _at_start(environ) == _plain(os.environ)
+        and _at_start(environ) == _at_start(os.environ)
         and _namespaces() == _NAMESPACES
     )
 
@@ -90,11 +102,6 @@ _NAMESPACES = _namespaces()
 
 def _at_start(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if name.startswith(_AT_START)}
-
-
-def _plain(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of `environ` that matter for a fork. The server process runs without coverage."""
-    return {name: value for name, value in _at_start(environ).items() if not name.startswith("COVERAGE_")}
 
 
 class Forked:
@@ -157,10 +164,15 @@ class _Forks:
         self._channel: socket.socket | None = None
 
     def fork(
-        self, command: Sequence[str], environ: Mapping[str, str], cwd: Path, descriptors: tuple[int, int, int]
+        self,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        cwd: Path | str,
+        descriptors: tuple[int, int, int],
+        umask: int,
     ) -> int:
         """Fork a command and return its pid; its parent is this process."""
-        asked = {"command": command, "environ": dict(environ), "cwd": str(cwd), "umask": _umask()}
+        asked = {"command": command, "environ": dict(environ), "cwd": str(cwd), "umask": umask}
         reading, writing = os.pipe()
         with os.fdopen(reading) as answer:
             try:
@@ -181,7 +193,6 @@ class _Forks:
                     words = (str(PROJECT), str(PROJECT / "tests"), str(theirs.fileno()))
                     process = subprocess.Popen(
                         (sys.executable, "-c", _FORKER, *words),
-                        env={n: v for n, v in os.environ.items() if not n.startswith("COVERAGE_")},
                         stdin=subprocess.DEVNULL,
                         pass_fds=[theirs.fileno()],
                     )
@@ -197,6 +208,61 @@ class _Forks:
 
 
 _FORKS = _Forks()
+
+
+_CLIENT = """
+import json, os, socket, sys
+umask = os.umask(0o077)
+channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+channel.connect(sys.argv[1])
+asked = {"words": sys.argv[2:], "environ": dict(os.environ), "cwd": os.getcwd(), "umask": umask}
+socket.send_fds(channel, [json.dumps(asked).encode()], [0, 1, 2])
+os._exit(int(channel.recv(16)))
+"""
+"""Asks for a fork of the program that has its streams, and ends with its status."""
+
+
+@contextlib.contextmanager
+def installed(path: Path) -> Iterator[None]:
+    """Make `path` the program for a shell: it is forked in the test's process, with the shell's streams."""
+    with TemporaryDirectory(prefix="f") as short, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(f"{short}/s")  # such a name may have 108 characters
+        listener.listen()
+        client = shlex.join((sys.executable, "-IS", "-c", _CLIENT, f"{short}/s"))
+        path.write_text(f'#!/bin/sh\nexec {client} "$@"\n')
+        path.chmod(0o755)
+        thread = threading.Thread(target=_answer, args=(listener,))
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def _answer(listener: socket.socket) -> None:
+    """Run the commands that are asked for, until the listener is shut down."""
+    while True:
+        try:
+            channel, _ = listener.accept()
+        except OSError:
+            return
+        threading.Thread(target=_run_for, args=(channel,), daemon=True).start()
+
+
+def _run_for(channel: socket.socket) -> None:
+    """Run one command for a client, and send its status, as a shell has it."""
+    with channel:
+        asked, descriptors, _, _ = socket.recv_fds(channel, _MOST_BYTES, 3)
+        found = json.loads(asked)
+        command = (*MIRROR, *found["words"])
+        streams = descriptors[0], descriptors[1], descriptors[2]
+        process = Forked(_FORKS.fork(command, found["environ"], found["cwd"], streams, found["umask"]), command)
+        for each in descriptors:
+            os.close(each)
+        status = process.wait()
+        channel.send(str(status if status >= 0 else 128 - status).encode())
 
 
 def pytest_unconfigure() -> None:

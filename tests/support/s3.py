@@ -180,7 +180,7 @@ def _command(descriptor: int, certificates: Certificates, access_log: Path) -> l
 
 
 def _environment(directory: Path, port: int) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "COV_", "COVERAGE_"))}
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     return {
         **plain,
         "GATEWAY_PORT": str(port),

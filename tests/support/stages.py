@@ -18,10 +18,8 @@ Keys are numbered from 1 and are always the same (`support.keys.RSA_KEYS`).
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,10 +36,11 @@ from mirror.model import Key
 from support.apiserver import always, raw_answer
 from support.documents import Direction, Ran
 from support.keys import RSA_KEYS, jwks_body
+from support.program import installed
 from support.s3 import S3Server
 from support.situations import DISCOVERY_KEY, ISSUER, JWKS_KEY
 from support.web import public_host
-from support.worlds import BUCKET, PROJECT, World, request, running_world
+from support.worlds import BUCKET, World, request, running_world
 
 HOUR_SECONDS = 3600
 MONTH = timedelta(days=30)
@@ -111,9 +110,7 @@ class DemoStage:
         """Install the program under the name that the documents use, and write the first configuration."""
         program = self.world.folder / "bin" / "oidc-mirror"
         program.parent.mkdir(exist_ok=True)
-        mirror = shlex.join((sys.executable, "-m", "mirror"))
-        program.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(PROJECT))} exec {mirror} "$@"\n')
-        program.chmod(0o755)
+        self.stack.enter_context(installed(program))
         self._write_config()
 
     def _numbered(self, text: str) -> tuple[Key, ...]:

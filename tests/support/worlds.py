@@ -109,8 +109,8 @@ class World:
             replica.pull(lever)
 
     def environ(self) -> dict[str, str]:
-        """The program's environment: without this machine's settings, and without coverage, which doubles the time."""
-        of_others = ("AWS_", "GIT_", "OIDC_", "COVERAGE_")
+        """The program's environment: without this machine's settings."""
+        of_others = ("AWS_", "GIT_", "OIDC_")
         plain = {name: value for name, value in os.environ.items() if not name.startswith(of_others)}
         return plain | {
             "AWS_ACCESS_KEY_ID": ACCESS_KEY,

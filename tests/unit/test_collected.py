@@ -45,8 +45,7 @@ def run(folder: Path, files: dict[str, str], *words: str) -> str:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir=.", *words]
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    environ = plain | {"PYTHONPATH": os.pathsep.join((str(SUPPORT), str(folder)))}
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join((str(SUPPORT), str(folder)))}
     done = subprocess.run(command, env=environ, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

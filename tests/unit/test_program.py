@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.processes import children, end_children
-from support.program import MIRROR, PROJECT, Forked, Process, start, start_process
+from support.program import MIRROR, PROJECT, Forked, Process, installed, start, start_process
 
 pytestmark = pytest.mark.server
 
@@ -19,7 +19,7 @@ UMASK = 0o137
 
 
 def plain() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE_", "OIDC_"))}
+    return {name: value for name, value in os.environ.items() if not name.startswith("OIDC_")}
 
 
 def ended(starter: Starter, folder: Path, *words: str, **environ: str) -> tuple[int, str, str]:
@@ -87,7 +87,7 @@ def test_fork_ends_with_its_test(waiting: Forked) -> None:
     assert not Path(f"/proc/{waiting.pid}").exists()
 
 
-@pytest.mark.parametrize("variable", ["LC_ALL", "PYTHONUTF8", "COVERAGE_PROCESS_START"])
+@pytest.mark.parametrize("variable", ["LC_ALL", "PYTHONUTF8"])
 def test_what_python_reads_at_its_start_needs_a_process(tmp_path: Path, variable: str) -> None:
     """The process that forks has begun without it."""
     with (tmp_path / "out").open("w") as out:
@@ -95,3 +95,20 @@ def test_what_python_reads_at_its_start_needs_a_process(tmp_path: Path, variable
     assert isinstance(process, subprocess.Popen)
     process.kill()
     process.wait(60)
+
+
+def test_shell_runs_a_fork_with_its_own_surroundings(tmp_path: Path) -> None:
+    """Streams, folder, variables and status are those of the shell, and commands of one pipe run at the same time."""
+    program = tmp_path / "oidc-mirror"
+    script = """
+        export OIDC_MIRROR_CONFIG=named.yaml
+        "$0" schema | head -c 1; "$0" status 2>&1 >/dev/null | grep -om 1 named.yaml; "$0" no-such 2>/dev/null; echo $?
+        mkfifo waits.yaml; "$0" --config waits.yaml status 2>/dev/null & "$0" --version | grep -c oidc-mirror
+        echo '{}' >waits.yaml; wait $!; echo $?
+    """
+    with installed(program):
+        done = subprocess.run(
+            ["bash", "-c", script, program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+        )
+    assert done.stdout.split("\n") == ["{named.yaml", "2", "1", "2", ""]
+    assert done.stderr == ""
