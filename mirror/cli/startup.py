@@ -141,7 +141,7 @@ def share_one_heap() -> None:
     """Let all threads of the daemon allocate from one heap; call it before the first thread.
 
     glibc gives threads heaps of their own, up to eight for each core, and what is freed in one is not used in another:
-    connections that are made anew every ten passes left 50 MiB in them (docs/benchmarks.md). Other C libraries have
+    connections that are replaced every ten passes left 50 MiB in them (docs/benchmarks.md). Other C libraries have
     one heap, and no such function.
     """
     import ctypes  # noqa: PLC0415  only the daemon needs it

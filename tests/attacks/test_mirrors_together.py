@@ -28,6 +28,8 @@ from support.fleets import (
 from support.pushers import statuses
 from support.situations import DISCOVERY_KEY, JWKS_KEY
 
+pytestmark = pytest.mark.no_cover  # unit tests reach the same lines; measured it takes a third longer
+
 # --------------------------------------------------------------------- mirrors that died, and disks that are empty
 
 
