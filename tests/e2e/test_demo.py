@@ -17,6 +17,8 @@ import pytest
 import yaml
 from cryptography import x509
 
+from support.program import COVERAGE
+
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(300)]
 
 DEMO = (sys.executable, "-m", "mirror", "demo")
@@ -27,7 +29,7 @@ PATIENCE_SECONDS = 60
 def environment(folder: Path) -> dict[str, str]:
     """A home and a temporary folder of the test's own, and none of this machine's settings."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("OIDC_", "AWS_", "GIT_"))}
-    return plain | {"HOME": str(folder), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    return plain | COVERAGE | {"HOME": str(folder), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
 
 
 @contextmanager

@@ -30,6 +30,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import NoReturn, Protocol
 
+import pytest
+
 from support.processes import adopts_orphans, serving
 
 PROJECT = Path(__file__).parents[2]
@@ -263,6 +265,17 @@ def _run_for(channel: socket.socket) -> None:
             os.close(each)
         status = process.wait()
         channel.send(str(status if status >= 0 else 128 - status).encode())
+
+
+COVERAGE: dict[str, str] = {}
+"""The variables with which a started process is measured. Only tests that pass them on start such processes."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """A hook of pytest, after pytest-cov has set those variables: measuring takes as long as most commands."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        COVERAGE[name] = os.environ.pop(name)
 
 
 def pytest_unconfigure() -> None:
