@@ -332,12 +332,17 @@ def _import_all() -> None:
 
 def _fill_tables() -> None:
     """Make what a process makes once: tables of primes, validators of the configuration, descriptions of services."""
+    from cryptography.hazmat.backends import default_backend  # noqa: PLC0415  of jwcrypto, as above
+
     from mirror.aws.sessions import session  # noqa: PLC0415  of the program, as in `_import_all`
     from mirror.config.schema import Section  # noqa: PLC0415  as above
     from mirror.config.settings import PublishSettings  # noqa: PLC0415  as above
+    from mirror.log import _structlog  # noqa: PLC0415  as above
     from mirror.trust.weak_keys import weaknesses  # noqa: PLC0415  as above
 
     weaknesses(3 << 2046 | 3, 65537)  # of a valid size, and at once weak
+    _structlog()
+    default_backend()
     models = Section.__subclasses__()
     while models:
         model = models.pop()
