@@ -1,6 +1,6 @@
 """Checks the strength of many new keys in several processes: Python computes on one core at a time.
 
-A new RSA key costs about 40 ms, or 12 ms with gmpy2, and a new fleet shows thousands of them. What these processes find
+A new RSA key costs about 40 ms, or 6 ms with gmpy2, and a new fleet shows thousands of them. What these processes find
 sound is not checked again (`already_checked` of `mirror.trust.jwks.read_jwks`). This process checks everything else and
 gives the reasons.
 """
@@ -59,7 +59,7 @@ def sound_keys(
 
 
 def fast_integer() -> Callable[[int], Any]:
-    """`gmpy2.mpz` if it is installed (the extra `fleet`), else `int`: gmpy2 checks a key in a third of the time."""
+    """`gmpy2.mpz` if it is installed (the extra `fleet`), else `int`: gmpy2 checks a key in a sixth of the time."""
     try:
         from gmpy2 import mpz  # noqa: PLC0415  optional
     except ImportError:

@@ -117,7 +117,8 @@ def _unsound_exponent(_: int, e: int) -> bool:
 
 
 def _has_small_factor(n: int, _: int) -> bool:
-    return any(gcd(n, product) != 1 for product in _small_prime_products())
+    # The remainder is computed by the type of n, which gmpy2 makes fast; math.gcd would convert both numbers to int.
+    return any(gcd(n, product % n) != 1 for product in _small_prime_products())
 
 
 def _is_perfect_power(n: int, _: int) -> bool:
