@@ -227,7 +227,7 @@ os._exit(int(channel.recv(16)))
 
 @contextlib.contextmanager
 def installed(path: Path) -> Iterator[None]:
-    """Make `path` the program for a shell: it is forked in the test's process, with the shell's streams."""
+    """Make `path` the program for a shell: each call is forked like `start`, with the shell's streams."""
     with TemporaryDirectory(prefix="f") as short, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(f"{short}/s")  # such a name may have 108 characters
         listener.listen()
@@ -263,8 +263,9 @@ def _run_for(channel: socket.socket) -> None:
         process = Forked(_FORKS.fork(command, found["environ"], found["cwd"], streams, found["umask"]), command)
         for each in descriptors:
             os.close(each)
-        status = process.wait()
-        channel.send(str(status if status >= 0 else 128 - status).encode())
+        with contextlib.suppress(OSError):  # the end of the test has reaped the command, or the client was killed
+            status = process.wait()
+            channel.send(str(status if status >= 0 else 128 - status).encode())
 
 
 COVERAGE: dict[str, str] = {}
@@ -331,7 +332,7 @@ def _import_all() -> None:
 
 
 def _fill_tables() -> None:
-    """Make what a process makes once: tables of primes, validators of the configuration, descriptions of services."""
+    """Make what a process makes once: imports in functions, tables of primes, validators, descriptions of services."""
     from cryptography.hazmat.backends import default_backend  # noqa: PLC0415  of jwcrypto, as above
 
     from mirror.aws.sessions import session  # noqa: PLC0415  of the program, as in `_import_all`
