@@ -72,7 +72,7 @@ def _versioning(place: CheckTarget, publish: PublishSettings, facts: BucketFacts
     elif facts.versioning == "Enabled":
         yield place.ok("bucket.versioning", "Versions are kept: an overwritten document can be looked at later.")
     else:
-        sentence = "Versions are not kept: what an intruder overwrote is lost for an inquiry."
+        sentence = "The bucket keeps no versions: a document that an intruder overwrites cannot be examined later."
         yield place.note("bucket.versioning", sentence, "`oidc-mirror provision bucket` switches versioning on.")
 
 
