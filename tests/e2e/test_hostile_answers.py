@@ -14,7 +14,7 @@ from support.worlds import Done, World, running_world
 ONE = "01-rsa1/anonymous-bound-"
 MOST_BYTES = 150 * 1000 * 1000
 SLACK_SECONDS = 10.0
-"""For starting Python twice over on a busy machine; a pass that ignored its deadline would take minutes."""
+"""For a busy machine; a pass that ignored its deadline would take minutes."""
 
 pytestmark = pytest.mark.s3
 
