@@ -222,6 +222,8 @@ class _Protocol(H11Protocol):
         self._waits_since = self.loop.time()
         self._timer = self.loop.call_later(self.head_seconds, transport.abort)
         others = [each for each in self.connections if isinstance(each, _Protocol) and each is not self]
+        # One that is aborted stays among them until the next turn of the loop, and many may be accepted in one turn.
+        others = [each for each in others if not each.transport.is_closing()]
         mine = [each for each in others if each.client is not None and each.client[:1] == (self.client or ())[:1]]
         for crowd, most in ((mine, MOST_OF_A_CLIENT), (others, MOST_CONNECTIONS)):
             if len(crowd) >= most:
@@ -272,10 +274,15 @@ class _QuietServer(uvicorn.Server):
         self._wake = lambda: None
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn does, and then hang up on clients that connected meanwhile or never finish their request."""
-        await super().shutdown(sockets)
-        for _ in range(3):  # turns of the loop that asyncio takes to make a connection of what it has just accepted
+        """As uvicorn does, and then hang up on clients that never finish their request."""
+        loop = asyncio.get_running_loop()
+        for listener in sockets or ():
+            loop.remove_reader(listener)
+        # Turns of the loop that asyncio takes to make a connection of what it has just accepted. When the server closes
+        # in between, asyncio 3.11 drops the accepted socket without closing it.
+        for _ in range(3):
             await asyncio.sleep(0)
+        await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         await asyncio.sleep(0)  # the sockets are closed in the next turn of the loop
@@ -310,6 +317,7 @@ class Server:
                 server_header=False,
                 date_header=False,  # `_Guard` writes it
                 proxy_headers=False,
+                backlog=MOST_CONNECTIONS,  # it is also how many are accepted before one can be evicted
                 timeout_keep_alive=_IDLE_SECONDS,
                 timeout_graceful_shutdown=1,
             )

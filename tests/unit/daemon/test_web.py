@@ -24,7 +24,7 @@ from mirror.daemon.metrics import render
 from mirror.daemon.pass_history import PassHistory
 from mirror.daemon.scheduler import HealthResult
 from mirror.daemon.status_page import Page, render_status
-from mirror.daemon.web import Server, Sources, accepts, application, listen
+from mirror.daemon.web import MOST_OF_A_CLIENT, Server, Sources, accepts, application, listen
 from mirror.errors import UsageError
 from support.fakes import MOMENT
 from support.pass_histories import after, everything, issuer, report
@@ -304,6 +304,44 @@ def test_stop_hangs_up_on_slow_clients() -> None:
         for each in clients:
             with suppress(ConnectionResetError):
                 assert each.recv(100) == b""
+
+
+def test_clients_that_connect_at_once_are_limited_too() -> None:
+    """The server accepts all of them in one turn of its loop, and keeps no more of one address than otherwise."""
+    with ExitStack() as stack:
+        listener = listen(("127.0.0.1", 0))
+        server, port = Server(app, listener), listener.getsockname()[1]
+        slow_clients(stack, port, 100)
+        server.start()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+            assert answer.read() == b"yes"
+        kept = len(server._server.server_state.connections)
+        server.stop()
+        server._thread.join()
+    assert MOST_OF_A_CLIENT // 2 < kept <= MOST_OF_A_CLIENT
+
+
+def test_stop_hangs_up_on_clients_that_have_just_connected() -> None:
+    """Nobody waits for a server that stops in the turn of its loop in which it accepts."""
+    clients: list[socket.socket] = []
+    with ExitStack() as stack:
+
+        async def connect_and_stop(scope: Scope, receive: Receive, send: Send) -> None:
+            clients.extend(slow_clients(stack, port, 50))
+            server._server.stop()
+            await app(scope, receive, send)
+
+        listener = listen(("127.0.0.1", 0))
+        server, port = Server(connect_and_stop, listener), listener.getsockname()[1]
+        server.start()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+            assert answer.read() == b"yes"
+        for each in clients:
+            with suppress(ConnectionResetError):
+                assert each.recv(100) == b""
+        server._thread.join()
+        server.stop()
+    assert len(clients) == 50
 
 
 def test_request_that_does_not_arrive_is_ended() -> None:
