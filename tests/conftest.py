@@ -15,7 +15,7 @@ from support.limits import (
     pytest_timeout_set_timer,
 )
 from support.moto import moto, moto_server
-from support.program import pytest_runtestloop, pytest_unconfigure
+from support.program import pytest_sessionstart, pytest_unconfigure
 from support.radosgw import radosgw, radosgw_environment
 from support.s3 import s3_server, store
 
@@ -41,7 +41,7 @@ __all__ = [
     "pytest_runtest_call",
     "pytest_runtest_setup",
     "pytest_runtest_teardown",
-    "pytest_runtestloop",
+    "pytest_sessionstart",
     "pytest_timeout_cancel_timer",
     "pytest_timeout_set_timer",
     "pytest_unconfigure",

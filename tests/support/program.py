@@ -272,11 +272,15 @@ COVERAGE: dict[str, str] = {}
 """The variables with which a started process is measured. Only tests that pass them on start such processes."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtestloop() -> None:
-    """A hook of pytest, after pytest-cov has set those variables: measuring takes as long as most commands."""
-    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
-        COVERAGE[name] = os.environ.pop(name)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A hook of pytest: fill `COVERAGE` if the run is measured.
+
+    coverage's own `patch = subprocess` would measure every process, and take longer than most commands. It writes its
+    variables into `os.environ` again whenever pytest-cov goes on measuring, which is after each test with `no_cover`.
+    """
+    if session.config.pluginmanager.hasplugin("_cov"):
+        config = Path(__file__).with_name("coverage_of_processes.ini")
+        COVERAGE.update(COVERAGE_PROCESS_START=str(config), COVERAGE_FILE=str(PROJECT / ".coverage"))
 
 
 def pytest_unconfigure() -> None:
