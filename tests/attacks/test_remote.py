@@ -24,6 +24,8 @@ from support.gits import (
     program,
 )
 
+pytestmark = pytest.mark.no_cover  # unit tests reach the same lines
+
 LEDGER = "ledger/a/keys.json"
 
 

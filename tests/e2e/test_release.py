@@ -114,13 +114,14 @@ def make_a_pass(program: Path, world: World) -> None:
 
 
 def test_wheel_in_an_empty_environment_makes_a_pass(wheel: Path, s3_server: S3Server, tmp_path: Path) -> None:
-    """pip with the lock file: the versions that were tested."""
+    """uv with the lock file: the versions that were tested. test_sdist_installs_itself and test_image.py use pip."""
     environment = tmp_path / "empty"
     venv.create(environment)
-    pip = (sys.executable, "-m", "pip", "--python", environment, "install", "--quiet", "--no-compile", "--no-deps")
-    locked = run(*pip, "--require-hashes", "--only-binary", ":all:", "-r", PROJECT / "requirements.lock")
+    install = (UV, "pip", "install", "--quiet", "--python", environment / "bin/python", "--no-deps")
+    locked = run(*install, "--require-hashes", "--only-binary", ":all:", "-r", PROJECT / "requirements.lock")
     assert locked.returncode == 0, locked.stderr
-    assert run(*pip, wheel).returncode == 0
+    installed = run(*install, wheel)
+    assert installed.returncode == 0, installed.stderr
     program = environment / "bin/oidc-mirror"
     assert says_its_version(run(program, "--version", cwd=tmp_path).stdout)
     with running_world(s3_server, tmp_path) as world:
@@ -134,19 +135,11 @@ def test_uvx_starts_the_wheel(wheel: Path, tmp_path: Path) -> None:
     assert says_its_version(done.stdout)
 
 
-@pytest.fixture(scope="module")
-def pipx_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where pipx has a pip that all its environments share."""
-    return tmp_path_factory.mktemp("pipx")
-
-
 @pytest.mark.skipif(shutil.which("pipx") is None, reason="pipx is not installed (Debian: apt-get install pipx)")
-@pytest.mark.parametrize("what", ["wheel", "clone"])
-def test_pipx_installs_the_program(wheel: Path, pipx_home: Path, tmp_path: Path, what: str) -> None:
-    """As a user's own program: the wheel of a release, and the clone that the README begins with."""
-    homes = {"PIPX_HOME": str(pipx_home), "PIPX_BIN_DIR": str(tmp_path / "bin"), "PIP_NO_COMPILE": "1"}
-    source = wheel if what == "wheel" else PROJECT
-    done = run("pipx", "install", "--python", sys.executable, source, environ=homes)
+def test_pipx_installs_the_clone(tmp_path: Path) -> None:
+    """As a user's own program, from the clone that the README begins with."""
+    homes = {"PIPX_HOME": str(tmp_path / "pipx"), "PIPX_BIN_DIR": str(tmp_path / "bin"), "PIP_NO_COMPILE": "1"}
+    done = run("pipx", "install", "--python", sys.executable, PROJECT, environ=homes)
     assert done.returncode == 0, done.stdout + done.stderr
     program = tmp_path / "bin/oidc-mirror"
     assert says_its_version(run(program, "--version", cwd=tmp_path).stdout)

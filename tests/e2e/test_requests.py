@@ -20,7 +20,7 @@ from support.captures import capture
 from support.fakes import MOMENT, FakeSource
 from support.s3 import S3Server, aws_environment, running_ministack
 
-pytestmark = [pytest.mark.s3, pytest.mark.no_cover]  # unit tests reach the same lines; measured it takes twice as long
+pytestmark = pytest.mark.s3
 
 ISSUERS = 501
 """Their objects fill more than one page of a listing."""

@@ -36,8 +36,6 @@ from support.control_plane import (
 from support.situations import ISSUER, JWKS_KEY, Situation
 from support.worlds import PROJECT
 
-pytestmark = pytest.mark.no_cover  # unit tests reach the same lines; measured it takes a third longer
-
 RUNBOOK = (PROJECT / "docs" / "runbook.md").read_text("utf-8")
 PASS = timedelta(minutes=2)
 OLDEST_COPY = timedelta(minutes=10)

@@ -80,18 +80,18 @@ def test_long_tests_begin_first_and_files_stay_whole(tmp_path: Path) -> None:
 
 def test_properties_are_not_measured(tmp_path: Path) -> None:
     """A line that only a property reaches counts as missed; what runs before and after it counts."""
-    files = {"measured.py": MEASURED, "tests/test_it.py": CALLS}
+    files = {"measured.py": MEASURED, "tests/unit/test_it.py": CALLS}
     run(tmp_path, files, "--cov=measured", "--cov-report=json", "tests")
     missed = json.loads((tmp_path / "coverage.json").read_text())["files"]["measured.py"]["missing_lines"]
     assert missed == [MEASURED.splitlines().index("    return 2") + 1]
 
 
-def test_torture_is_not_measured(tmp_path: Path) -> None:
-    """What only a test of that folder calls counts as missed."""
+def test_only_unit_tests_and_attacks_are_measured(tmp_path: Path) -> None:
+    """A line that only a test of another folder reaches counts as missed."""
     files = {
         "measured.py": "def one():\n    return 1\n\ndef two():\n    return 2\n",
-        "tests/test_one.py": CALLS_ONE.format("one"),
-        "tests/torture/test_two.py": CALLS_ONE.format("two"),
+        "tests/unit/test_one.py": CALLS_ONE.format("one"),
+        "tests/e2e/test_two.py": CALLS_ONE.format("two"),
     }
     run(tmp_path, files, "--cov=measured", "--cov-report=json", "tests")
     assert json.loads((tmp_path / "coverage.json").read_text())["files"]["measured.py"]["missing_lines"] == [5]

@@ -29,6 +29,7 @@ from support.tls import server_context
 
 pytestmark = pytest.mark.server
 
+SCHEMA = jsonschema.Draft202012Validator(json_schema())
 NAME = "kubernetes.default.svc"
 PUBLISH = "publish: {bucket: oidc-bucket, region: ap-southeast-2}\nissuers:\n"
 FORBIDDEN = raw_answer("403 Forbidden", b'{"message":"no"}', content_type="application/json")
@@ -48,7 +49,7 @@ def loaded(text: str) -> Issuer:
     main_file = PUBLISH.replace("issuers:\n", "issuers_dir: clusters.d\n")
     (other,) = parse(main_file, base=Path("/etc/oidc-mirror"), issuer_files={"a.yaml": text}).issuers
     assert issuer == other
-    jsonschema.validate(yaml.safe_load(PUBLISH + text), json_schema(), cls=jsonschema.Draft202012Validator)
+    SCHEMA.validate(yaml.safe_load(PUBLISH + text))
     return issuer
 
 
@@ -235,7 +236,7 @@ def complete(capsys: Out, path: Path) -> tuple[Settings, str]:
     """The output of `--complete` as loaded configuration."""
     status, out, err = init(capsys, path, "--complete")
     assert (status, err) == (0, "")
-    jsonschema.validate(yaml.safe_load(out), json_schema(), cls=jsonschema.Draft202012Validator)
+    SCHEMA.validate(yaml.safe_load(out))
     return parse(out, base=Path("/etc/oidc-mirror")), out
 
 

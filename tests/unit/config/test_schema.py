@@ -45,6 +45,7 @@ def _keys(
 
 
 SCHEMA: dict[str, Any] = json_schema()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 KEYS: dict[tuple[str, ...], dict[str, Any]] = dict(_keys(SCHEMA, SCHEMA["$defs"]))
 
 
@@ -64,9 +65,7 @@ def test_schema_is_valid_and_describes_every_key() -> None:
 def test_example_is_a_valid_configuration() -> None:
     """The reader and the schema accept the unchanged example without a warning."""
     assert load(EXAMPLE).warnings == ()
-    jsonschema.validate(
-        yaml_reader.load_strict_yaml(EXAMPLE.read_text()).data, SCHEMA, cls=jsonschema.Draft202012Validator
-    )
+    VALIDATOR.validate(yaml_reader.load_strict_yaml(EXAMPLE.read_text()).data)
 
 
 def test_example_with_every_key_is_a_valid_configuration() -> None:
@@ -74,7 +73,7 @@ def test_example_with_every_key_is_a_valid_configuration() -> None:
     text = _uncommented(without=frozenset({"issuers_dir", "discover", "kubeconfig", "context", "in_cluster"}))
     settings = parse(text, base=Path("/x"))
     assert settings.issuers[0].publish.profile == "syd"
-    jsonschema.validate(yaml_reader.load_strict_yaml(text).data, SCHEMA, cls=jsonschema.Draft202012Validator)
+    VALIDATOR.validate(yaml_reader.load_strict_yaml(text).data)
 
 
 def test_example_shows_every_key() -> None:
@@ -121,10 +120,10 @@ def test_example_shows_the_defaults() -> None:
 def test_schema_refuses_what_the_reader_refuses(key: str) -> None:
     """Units, types, bounds, and unknown and missing keys are in the schema."""
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(yaml_reader.load_strict_yaml(key).data, SCHEMA, cls=jsonschema.Draft202012Validator)
+        VALIDATOR.validate(yaml_reader.load_strict_yaml(key).data)
 
 
 def test_schema_takes_http_false() -> None:
     """The schema allows both types of this key."""
     for text in ("http: false", "http: {listen: '127.0.0.1:1'}"):
-        jsonschema.validate(yaml_reader.load_strict_yaml(text).data, SCHEMA, cls=jsonschema.Draft202012Validator)
+        VALIDATOR.validate(yaml_reader.load_strict_yaml(text).data)

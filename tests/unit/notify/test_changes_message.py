@@ -22,7 +22,9 @@ from mirror.report import ExitStatus, State
 from support.fakes import MOMENT
 from support.pass_histories import url_of
 
-SCHEMA = json.loads((Path(__file__).parents[3] / "docs/reference/notification.schema.json").read_text())
+SCHEMA = jsonschema.Draft202012Validator(
+    json.loads((Path(__file__).parents[3] / "docs/reference/notification.schema.json").read_text())
+)
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJodHRwcyJ9.c2lnbmF0dXJl"
 PUT = Reason("put.failed", "No rights.", "Ask the account's owner.")
 
@@ -45,7 +47,7 @@ def slack(found: News) -> str:
 
 def generic(found: News) -> dict[str, object]:
     body = json.loads(compose(found, MOMENT, ExitStatus.FAILED, "prod on host1", "generic"))
-    jsonschema.validate(body, SCHEMA)
+    SCHEMA.validate(body)
     assert isinstance(body, dict)
     return body
 
@@ -156,5 +158,5 @@ def test_test_message_says_that_it_is_one(message_format: Format) -> None:
     body = json.loads(compose_test(MOMENT, "prod on host1", message_format))
     assert "this is a test" in body["text"]
     if message_format == "generic":
-        jsonschema.validate(body, SCHEMA)
+        SCHEMA.validate(body)
         assert body["kind"] == "test"
