@@ -289,17 +289,30 @@ def test_hanging_credential_process_is_killed(store: Store) -> None:
     assert not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+def sent_headers(bucket: S3Bucket) -> list[str]:
+    """The names of the headers of a put and a get."""
+    names: list[str] = []
+    for client in (bucket._clients.reads, bucket._clients.writes):
+        client.meta.events.register("before-send.s3", lambda request, **_: names.extend(map(str, request.headers)))
+    landed(bucket)
+    assert bucket.get(KEY) is not None
+    return names
+
+
+def test_put_waits_for_no_answer_before_its_body(bucket: S3Bucket) -> None:
+    """Our objects have a few kilobytes: with `Expect: 100-continue`, a put would take twice the round trips."""
+    sent = sent_headers(bucket)
+    assert "x-amz-checksum-sha256" in sent
+    assert "Expect" not in sent
+
+
 def test_checksums_can_be_left_out(store: Store) -> None:
     """Some stores reject checksum headers: with the setting, no request sends one."""
     sent = put_request(replace(store.publish, checksums=False), WANTED, SNAPSHOT)
     assert "ChecksumSHA256" not in sent
     assert "ChecksumSHA256" in put_request(store.publish, WANTED, SNAPSHOT)
-    headers: list[str] = []
     bucket = S3Bucket(replace(store.publish, checksums=False), puts=1)
-    for client in (bucket._clients.reads, bucket._clients.writes):
-        client.meta.events.register("before-send.s3", lambda request, **_: headers.extend(map(str, request.headers)))
-    landed(bucket)
-    assert bucket.get(KEY) is not None
+    headers = sent_headers(bucket)
     bucket.close()
     assert headers
     assert not [name for name in headers if "checksum" in name.lower()]
