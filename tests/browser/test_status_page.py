@@ -3,9 +3,10 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
@@ -47,8 +48,25 @@ def url() -> Iterator[str]:
     server.stop()
 
 
+@dataclass
+class Tabs:
+    """A browser with one tab that runs scripts and one that runs none: opening a tab costs more than most tests."""
+
+    browser: "Browser"
+    _opened: "dict[bool, Page]" = field(default_factory=dict)
+
+    def show(self, *, width: int, dark: bool = False, scripts: bool = True) -> "Page":
+        """The tab, as wide as that, in such a scheme, with whatever the last test left in it."""
+        if scripts not in self._opened:
+            self._opened[scripts] = self.browser.new_context(java_script_enabled=scripts).new_page()
+        page = self._opened[scripts]
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme="dark" if dark else "light")
+        return page
+
+
 @pytest.fixture(scope="module")
-def browser() -> Iterator["Browser"]:
+def tabs() -> Iterator[Tabs]:
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if found is None:
         assert not REQUIRED, "OIDC_MIRROR_REQUIRE_CHROMIUM=1, and there is no chromium"
@@ -58,7 +76,7 @@ def browser() -> Iterator["Browser"]:
     with tempfile.TemporaryDirectory(prefix="c") as short, sync_playwright() as playwright:
         environ: dict[str, str | float | bool] = {"PATH": os.environ["PATH"], "HOME": short, "TMPDIR": short}
         launched = playwright.chromium.launch(executable_path=found, args=list(FLAGS), env=environ)
-        yield launched
+        yield Tabs(launched)
         launched.close()
 
 
@@ -67,29 +85,31 @@ Opened: TypeAlias = "tuple[Page, list[str], list[str]]"
 
 
 @contextmanager
-def opened(browser: "Browser", url: str, *, width: int, dark: bool = False) -> Iterator["Opened"]:
+def opened(tabs: Tabs, url: str, *, width: int, dark: bool = False) -> Iterator["Opened"]:
     """The page, every URL that was asked for, and every word on the console."""
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light")
+    page = tabs.show(width=width, dark=dark)
+    asked: list[str] = []
+    said: list[str] = []
+    listeners: dict[Any, Callable[[Any], None]] = {
+        "request": lambda request: asked.append(request.url),
+        "console": lambda message: said.append(message.text),
+        "pageerror": lambda error: said.append(str(error)),
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
     try:
-        page = context.new_page()
-        asked: list[str] = []
-        said: list[str] = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
         page.goto(url)
         yield page, asked, said
     finally:
-        context.close()
+        for event, listener in listeners.items():
+            page.remove_listener(event, listener)
 
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize(("dark", "background"), [(False, "rgb(246, 247, 249)"), (True, "rgb(15, 19, 24)")])
-def test_page_fits_and_follows_the_scheme(
-    browser: "Browser", url: str, *, width: int, dark: bool, background: str
-) -> None:
+def test_page_fits_and_follows_the_scheme(tabs: Tabs, url: str, *, width: int, dark: bool, background: str) -> None:
     """Its style passes its own policy, and nothing is wider than the window, whatever a cluster calls its keys."""
-    with opened(browser, url, width=width, dark=dark) as (page, _, said):
+    with opened(tabs, url, width=width, dark=dark) as (page, _, said):
         page.evaluate(OPEN_ALL)
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == background
@@ -98,18 +118,18 @@ def test_page_fits_and_follows_the_scheme(
         assert [text for text in said if "favicon" not in text] == []
 
 
-def test_hostile_text_is_only_text(browser: "Browser", url: str) -> None:
+def test_hostile_text_is_only_text(tabs: Tabs, url: str) -> None:
     """The kid is there to be read, no script ran, and nothing outside was asked for."""
-    with opened(browser, url, width=1280) as (page, asked, _):
+    with opened(tabs, url, width=1280) as (page, asked, _):
         assert page.title() == "1 of 4 issuers failed · oidc-mirror"
         assert page.get_by_text(HOSTILE.kid, exact=True).count() == 1
         assert page.evaluate("document.scripts.length") == 0
         assert {each for each in asked if not each.startswith(url)} == set()
 
 
-def test_details_show_what_they_promise(browser: "Browser", url: str) -> None:
+def test_details_show_what_they_promise(tabs: Tabs, url: str) -> None:
     """Closed at first; the bars of keys have a width; the command can be selected; links lead to the documents."""
-    with opened(browser, url, width=1280) as (page, _, _):
+    with opened(tabs, url, width=1280) as (page, _, _):
         assert sorted(page.eval_on_selector_all(".details", "all => all.map(e => e.id)")) == sorted(NAMES)
         assert page.locator(".details:visible").count() == 0
         for summary in page.locator(".more summary").all():
@@ -124,15 +144,10 @@ def test_details_show_what_they_promise(browser: "Browser", url: str) -> None:
         assert page.locator("#lab .documents a").count() == 2
 
 
-@contextmanager
-def without_scripts(browser: "Browser", url: str, width: int) -> Iterator["Page"]:
-    context = browser.new_context(java_script_enabled=False, viewport={"width": width, "height": 900})
-    try:
-        page = context.new_page()
-        page.goto(url)
-        yield page
-    finally:
-        context.close()
+def without_scripts(tabs: Tabs, url: str, width: int) -> "Page":
+    page = tabs.show(width=width, scripts=False)
+    page.goto(url)
+    return page
 
 
 def shown(page: "Page") -> list[str]:
@@ -140,38 +155,38 @@ def shown(page: "Page") -> list[str]:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_page_needs_no_script(browser: "Browser", url: str, width: int) -> None:
+def test_page_needs_no_script(tabs: Tabs, url: str, width: int) -> None:
     """With scripts switched off: details open by their mark and by the name, the filter and the counts work."""
-    with without_scripts(browser, url, width) as page:
-        assert page.locator("h1").inner_text() == "1 of 4 issuers failed"
-        assert shown(page) == ["fra-prod", "syd-stage", "syd-prod", "lab"]
-        page.locator(".more summary").first.click()
-        assert page.locator("#fra-prod").is_visible()
-        page.locator(".line th a", has_text="lab").click()
-        page.wait_for_url("**/?show=lab#lab")
-        page.reload()
-        assert page.locator("#lab").is_visible()
-        page.locator("input[name=q]").fill("prod")
-        page.locator(".filter button").click()
-        page.wait_for_url("**/?q=prod*")
-        assert shown(page) == ["fra-prod", "syd-prod"]
-        page.locator(".counts a", has_text="1 rotating").click()
-        page.wait_for_url("**state=rotating*")
-        assert shown(page) == ["syd-prod"]
-        assert page.locator("#syd-prod").is_visible()
+    page = without_scripts(tabs, url, width)
+    assert page.locator("h1").inner_text() == "1 of 4 issuers failed"
+    assert shown(page) == ["fra-prod", "syd-stage", "syd-prod", "lab"]
+    page.locator(".more summary").first.click()
+    assert page.locator("#fra-prod").is_visible()
+    page.locator(".line th a", has_text="lab").click()
+    page.wait_for_url("**/?show=lab#lab")
+    page.reload()
+    assert page.locator("#lab").is_visible()
+    page.locator("input[name=q]").fill("prod")
+    page.locator(".filter button").click()
+    page.wait_for_url("**/?q=prod*")
+    assert shown(page) == ["fra-prod", "syd-prod"]
+    page.locator(".counts a", has_text="1 rotating").click()
+    page.wait_for_url("**state=rotating*")
+    assert shown(page) == ["syd-prod"]
+    assert page.locator("#syd-prod").is_visible()
 
 
-def test_columns_sort_without_a_script(browser: "Browser", url: str) -> None:
+def test_columns_sort_without_a_script(tabs: Tabs, url: str) -> None:
     """By the heads of the columns; on a narrow window by the form."""
-    with without_scripts(browser, url, 1280) as page:
-        page.locator("thead a", has_text="state").click()
-        page.wait_for_url("**sort=-state*")
-        assert shown(page) == ["lab", "syd-prod", "syd-stage", "fra-prod"]
-    with without_scripts(browser, url, 390) as page:
-        page.locator("select[name=sort]").select_option("-name")
-        page.locator(".filter button").click()
-        page.wait_for_url("**sort=-name*")
-        assert shown(page) == ["syd-stage", "syd-prod", "lab", "fra-prod"]
+    page = without_scripts(tabs, url, 1280)
+    page.locator("thead a", has_text="state").click()
+    page.wait_for_url("**sort=-state*")
+    assert shown(page) == ["lab", "syd-prod", "syd-stage", "fra-prod"]
+    page = without_scripts(tabs, url, 390)
+    page.locator("select[name=sort]").select_option("-name")
+    page.locator(".filter button").click()
+    page.wait_for_url("**sort=-name*")
+    assert shown(page) == ["syd-stage", "syd-prod", "lab", "fra-prod"]
 
 
 CONTRAST = """() => {
@@ -205,9 +220,9 @@ CONTRAST = """() => {
 
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_every_text_has_contrast(browser: "Browser", url: str, *, width: int, dark: bool) -> None:
+def test_every_text_has_contrast(tabs: Tabs, url: str, *, width: int, dark: bool) -> None:
     """At least 4.5:1 (WCAG 2.2, success criterion 1.4.3), with all details open."""
-    with opened(browser, url, width=width, dark=dark) as (page, _, _):
+    with opened(tabs, url, width=width, dark=dark) as (page, _, _):
         page.evaluate(OPEN_ALL)
         found = dict(page.evaluate(CONTRAST))
         assert len(found) > 30
@@ -215,13 +230,11 @@ def test_every_text_has_contrast(browser: "Browser", url: str, *, width: int, da
 
 
 @pytest.mark.parametrize(("width", "most"), [(1280, 2600), (390, 5200)])
-def test_fifty_healthy_issuers_are_short(browser: "Browser", width: int, most: int) -> None:
+def test_fifty_healthy_issuers_are_short(tabs: Tabs, width: int, most: int) -> None:
     """A line each, in the same form as for five; nothing is wider than the window."""
     healthy = after(report(*(issuer(f"cluster-{number:02}") for number in range(50))))
-    context = browser.new_context(viewport={"width": width, "height": 900})
-    page = context.new_page()
+    page = tabs.show(width=width)
     page.set_content(render_page(healthy, ALIVE, MOMENT))
     assert page.locator(".line").count() == page.locator(".more details").count() == 50
     assert page.evaluate("document.documentElement.scrollHeight") < most
     assert page.evaluate("document.documentElement.scrollWidth") == width
-    context.close()
