@@ -47,6 +47,16 @@ def test_it():
 """
 
 
+STARTS_PROCESSES = """
+import os
+import pytest
+@pytest.mark.no_cover
+def test_unmeasured(): pass
+def test_environment():
+    assert [name for name in os.environ if name.startswith("COVERAGE_")] == []
+"""
+
+
 def run(folder: Path, files: dict[str, str], *words: str) -> str:
     """Run a suite of its own that has our hooks, and give what it said."""
     for name, text in {"conftest.py": "from support.collected import *\n", **files}.items():
@@ -95,3 +105,9 @@ def test_only_unit_tests_and_attacks_are_measured(tmp_path: Path) -> None:
     }
     run(tmp_path, files, "--cov=measured", "--cov-report=json", "tests")
     assert json.loads((tmp_path / "coverage.json").read_text())["files"]["measured.py"]["missing_lines"] == [5]
+
+
+def test_processes_are_not_measured_by_themselves(tmp_path: Path) -> None:
+    """With our configuration: coverage would hand its variables to every process, also when it goes on measuring."""
+    config = SUPPORT.parent / "pyproject.toml"
+    run(tmp_path, {"tests/unit/test_it.py": STARTS_PROCESSES}, "--cov=tests", f"--cov-config={config}", "tests")
