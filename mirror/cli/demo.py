@@ -41,10 +41,10 @@ def command(ctx: click.Context, *, serve: bool) -> None:
         ) from error
     status = ExitStatus.INTERRUPTED
     try:
-        with _ended_by_signals(), ExitStack() as stack:
+        with _ended_by_signals() as is_ended, ExitStack() as stack:
             name = stack.enter_context(tempfile.TemporaryDirectory(prefix="oidc-mirror-demo-"))
             world = stack.enter_context(running_demo_world(Path(name)))
-            story = _Demo(world)
+            story = _Demo(world, is_ended)
             story.tell()
             stack.enter_context(running_daemon(world))
             story.look_around()
@@ -59,21 +59,24 @@ def command(ctx: click.Context, *, serve: bool) -> None:
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
+def _ended_by_signals() -> Iterator[Callable[[], bool]]:
     """SIGTERM and SIGHUP end the demo as Ctrl-C does; a shell that runs it in the background ignores SIGINT for it.
 
-    A further signal does not break off the cleaning up.
+    A further signal does not break off the cleaning up. Gives a function that tells whether a signal came: Python drops
+    an exception that is raised in a finalizer, so each step asks again.
     """
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    came: list[int] = []
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_IGN)
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        came.append(number)
         raise KeyboardInterrupt
 
     before = [(number, signal.signal(number, end)) for number in numbers]
     try:
-        yield
+        yield lambda: bool(came)
     finally:
         for number, handler in before:
             signal.signal(number, handler)
@@ -82,8 +85,9 @@ def _ended_by_signals() -> Iterator[None]:
 class _Demo:
     """The steps of the demo. Each runs the real command in a process of its own, exactly as it is printed."""
 
-    def __init__(self, world: "DemoWorld") -> None:
+    def __init__(self, world: "DemoWorld", is_ended: Callable[[], bool]) -> None:
         self.world = world
+        self._is_ended = is_ended
         self.succeeded = True
         self._step = 0
 
@@ -157,6 +161,7 @@ class _Demo:
 
     def _run(self, words: Sequence[str], *, with_errors: bool = True, may_be_missing: bool = False) -> None:
         """Print a command as it can be pasted, and what it prints; logs only where it failed."""
+        self._end_if_asked()
         click.echo(f"   $ {shlex.join(words)}")
         try:
             done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603  words of ours
@@ -182,4 +187,9 @@ class _Demo:
             click.echo(f"   $ {shlex.join(self._mirror(*words))}")
         click.echo(f"   $ {shlex.join(self._curl('.well-known/openid-configuration'))}")
         while True:
+            self._end_if_asked()
             time.sleep(3600)
+
+    def _end_if_asked(self) -> None:
+        if self._is_ended():
+            raise KeyboardInterrupt
