@@ -11,10 +11,10 @@ WORKDIR /src
 # scripts/setup says why dependencies are not looked for.
 RUN python3 -m venv --without-pip /opt/oidc-mirror && python3 -m venv /opt/builder
 COPY requirements.lock requirements-build.lock ./
-RUN /opt/builder/bin/pip --python /opt/oidc-mirror install --quiet --no-cache-dir --no-compile --disable-pip-version-check \
-        --no-deps --require-hashes --only-binary :all: -r requirements.lock && \
-    /opt/builder/bin/pip install --quiet --no-cache-dir --no-compile --disable-pip-version-check \
-        --no-deps --require-hashes --only-binary :all: -r requirements-build.lock
+RUN /opt/builder/bin/pip install --quiet --no-cache-dir --no-compile --disable-pip-version-check \
+        --no-deps --require-hashes --only-binary :all: -r requirements-build.lock && \
+    /opt/builder/bin/pip --python /opt/oidc-mirror install --quiet --no-cache-dir --no-compile --disable-pip-version-check \
+        --no-deps --require-hashes --only-binary :all: -r requirements.lock
 # The program last: a change of it leaves the layers above as they are.
 COPY pyproject.toml hatch_build.py README.md LICENSE ./
 COPY mirror ./mirror

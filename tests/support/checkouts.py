@@ -33,6 +33,7 @@ case "$*" in
 -VV) echo "Python 3.99" ;;
 -V) echo "Python 3.99" ;;
 "-m venv --clear "*) rm -rf "$4" && mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
+"-m pip install "*"-r requirements-build.lock") ;;
 "-m pip install "*-r*) echo packages >>"$CALLS"; exit "${PACKAGES:-0}" ;;
 "-m pip install "*-e*) echo project >>"$CALLS"; exit "${PROJECT:-0}" ;;
 "-m pip check") exit "${CHECK:-0}" ;;
