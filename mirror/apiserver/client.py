@@ -262,9 +262,7 @@ class Connection:
     def _request(self, document: DocumentRequest) -> httpcore.Request:
         """The request for `document`, made once for all passes that the connection serves."""
         if document.path not in self._requests:
-            request = _request(self.apiserver, document, self.access, self.limits)
-            request.extensions["trace"] = self._note
-            self._requests[document.path] = request
+            self._requests[document.path] = _request(self.apiserver, document, self.access, self.limits)
         return self._requests[document.path]
 
     async def _reply(self, request: httpcore.Request) -> HttpResponse:
@@ -272,6 +270,9 @@ class Connection:
         if connection is None or connection.is_closed() or connection.has_expired():
             await self.close()
             connection = self._connection = self.pool.create_connection(request.url.origin)
+            request.extensions["trace"] = self._note
+        else:
+            request.extensions.pop("trace", None)  # it would be called ten times a request
         response = await connection.handle_async_request(request)
         try:
             taken = response.status == HTTP_OK
@@ -540,7 +541,8 @@ class KeptConnections:
         if response.reasons or passes >= MOST_PASSES or self._clock() >= ends_at or len(self._kept) >= self._most:
             return
         connection.stays_open = True
-        connection.notice_death()
+        if before is None:
+            connection.notice_death()
         self._kept[place] = _Kept(connection, passes, ends_at, self._pass)
 
     async def end_pass(self) -> None:

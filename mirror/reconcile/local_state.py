@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from mirror.apiserver.kubeconfig import read_kubeconfig
+from mirror.apiserver.tls import MAX_PEM_BYTES
 from mirror.config.settings import Issuer, PublishSettings
-from mirror.files import update_atomically, write_atomically
+from mirror.files import read_small, update_atomically, write_atomically
 from mirror.history.ledger_reader import DecidedLedger
 from mirror.model import Event, IssuerUrl, KeyId, Kid, Ledger, Level, ListedObject, Reason, Thumbprint
 from mirror.report import ExitStatus, Report, State
@@ -102,7 +103,7 @@ def apiserver_fingerprint(issuer: Issuer) -> str:
     """
     ca_file = issuer.tls.ca_file
     try:
-        ca = ca_file.read_bytes() if ca_file is not None else b""
+        ca = read_small(ca_file, MAX_PEM_BYTES) if ca_file is not None else b""
     except OSError:
         ca = b"unreadable"
     shape = (sorted(issuer.apiservers), issuer.load_balancer, issuer.discover, issuer.tls.server_name)

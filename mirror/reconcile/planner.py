@@ -52,7 +52,7 @@ from mirror.publish.drift import (
 )
 from mirror.publish.listing import BucketListing, bucket_identity
 from mirror.publish.publisher import JWKS_SUFFIX, reason_of
-from mirror.reconcile.local_state import apiserver_fingerprint, is_recent
+from mirror.reconcile.local_state import is_recent
 from mirror.reconcile.state import IssuerPlan, ObservedState, PublishedIssuer, internal_error
 from mirror.reconcile.token_probe import attach_probe_token, check_own_token
 from mirror.report import reason_from
@@ -429,7 +429,7 @@ def _plan_publication(publication: PublishedIssuer, observed: ObservedState, por
         return replace(start, failures=(*start.failures, observed.validated.internal_errors[issuer.name]))
     if issuer_history.is_lost and observed.trust.is_signed:
         return start  # its revocations are unknown
-    apiservers = apiserver_fingerprint(issuer)
+    apiservers = observed.apiservers[issuer.name]
     policy = replace(issuer.keys, revoked=revoked_of(issuer, observed))
     given = _pass_context(publication, observations, observed, apiservers)
     outcome = advance(before, policy, given)

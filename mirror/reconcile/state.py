@@ -213,7 +213,8 @@ class ObservedState:
     """Everything that was read before anything is decided. `remote_error` says why the git remote was not fetched.
 
     `local_state` is what only this machine knows. `verification_cache` says when it last saw each issuer to be
-    right, `trust` which ledgers are trusted. `is_new_disk`: the pass began without a history of its own.
+    right, `trust` which ledgers are trusted. `apiservers` are the fingerprints of each entry's apiservers
+    (`local_state.apiserver_fingerprint`). `is_new_disk`: the pass began without a history of its own.
     `push_rejected`: the remote was fetched and did not take our commits; false until that is known.
     """
 
@@ -226,6 +227,7 @@ class ObservedState:
     local_state: LocalState = field(default_factory=LocalState)
     verification_cache: VerificationCache = field(default_factory=VerificationCache)
     trust: VerificationContext = field(default_factory=VerificationContext)
+    apiservers: Mapping[IssuerName, str] = field(default_factory=dict)
     is_new_disk: bool = False
     push_rejected: bool = False
 

@@ -1,4 +1,4 @@
-"""A pass inside a running process, with kept connections as in the daemon, against one curl for the same documents.
+"""Passes of the daemon, with its kept connections and its garbage collection, against one curl for the same documents.
 
 `python inside.py CONFIG CLUSTERS.tsv RUNS` prints one JSON line: seconds of each pass and of each curl.
 """
@@ -9,33 +9,49 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from mirror.cli.startup import share_one_heap, speed_up_imports
 from mirror.cli.wiring import open_ports
 from mirror.config.load import load
-from mirror.reconcile.controller import reconcile
+from mirror.daemon.config_watcher import Configuration
+from mirror.daemon.runner import PassRunner
+from mirror.log import configure
+
+if TYPE_CHECKING:
+    from mirror.report import Report
 
 PARALLEL = 50
 
 
 def main() -> None:
     """Time `RUNS` pairs after one that warms up."""
-    settings = load(Path(sys.argv[1]))
+    speed_up_imports()  # it also says how often garbage is collected
+    share_one_heap()
+    config, logger = Path(sys.argv[1]), configure("warning", "json")
+    reports: list[Report] = []
+    runner = PassRunner(
+        Configuration(lambda: load(config), config, logger),
+        lambda settings: open_ports(settings, dry_run=False, keep_connections=True),
+        logger,
+        on_report=reports.append,
+    )
     passes, curls = [], []
-    with tempfile.TemporaryDirectory() as folder, open_ports(settings, dry_run=False, keep_connections=True) as ports:
+    with tempfile.TemporaryDirectory() as folder:
         words = curl_words(Path(sys.argv[2]), Path(folder))
         for _ in range(int(sys.argv[3]) + 1):
             begun = time.monotonic()
-            report = reconcile(settings, ports, datetime.now(UTC))
+            runner.run()
             passes.append(time.monotonic() - begun)
-            if report.exit_status:
-                raise SystemExit(f"the pass ended with {report.exit_status}")
+            if reports[-1].exit_status:
+                raise SystemExit(f"the pass ended with {reports[-1].exit_status}")
             begun = time.monotonic()
             subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
             curls.append(time.monotonic() - begun)
+        runner.close()
     print(json.dumps({"pass": passes[1:], "curl": curls[1:]}))
     sys.stdout.flush()
     os._exit(0)
