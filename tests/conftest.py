@@ -4,7 +4,7 @@ import sys
 
 from hypothesis import HealthCheck, settings
 
-from support.collected import pytest_collection, pytest_collection_modifyitems
+from support.collected import pytest_collection, pytest_collection_modifyitems, pytest_measure_once
 from support.limits import (
     _no_process_outlives_its_test,
     pytest_configure,
@@ -38,6 +38,7 @@ __all__ = [
     "pytest_collection",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_measure_once",
     "pytest_runtest_call",
     "pytest_runtest_setup",
     "pytest_runtest_teardown",

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SUPPORT = Path(__file__).parents[1]
 EXAMPLES = """
 import pytest
@@ -57,12 +59,26 @@ def test_environment():
 """
 
 
+IS_TRACED = """
+import sys
+import pytest
+@pytest.mark.no_cover
+def test_unmeasured():
+    assert sys.gettrace() is None
+def test_measured():
+    assert sys.gettrace() is not None
+@pytest.mark.no_cover
+def test_unmeasured_after():
+    assert sys.gettrace() is None
+"""
+
+
 def run(folder: Path, files: dict[str, str], *words: str) -> str:
     """Run a suite of its own that has our hooks, and give what it said."""
     for name, text in {"conftest.py": "from support.collected import *\n", **files}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir=.", *words]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir=.", *words]
     environ = os.environ | {"PYTHONPATH": os.pathsep.join((str(SUPPORT), str(folder)))}
     done = subprocess.run(command, env=environ, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -111,3 +127,9 @@ def test_processes_are_not_measured_by_themselves(tmp_path: Path) -> None:
     """With our configuration: coverage would hand its variables to every process, also when it goes on measuring."""
     config = SUPPORT.parent / "pyproject.toml"
     run(tmp_path, {"tests/unit/test_it.py": STARTS_PROCESSES}, "--cov=tests", f"--cov-config={config}", "tests")
+
+
+@pytest.mark.parametrize("workers", [0, 1], ids=["alone", "a worker"])
+def test_what_is_not_measured_is_not_traced(tmp_path: Path, workers: int) -> None:
+    """Tracing takes longer than most tests; also in a worker, where pytest-cov starts two measurements."""
+    run(tmp_path, {"tests/unit/test_it.py": IS_TRACED}, "--cov=tests", f"-n{workers}", "tests")
