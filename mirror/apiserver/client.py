@@ -8,11 +8,12 @@ import re
 import resource
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from socket import IPPROTO_TCP, TCP_USER_TIMEOUT
 from typing import Any, Literal
 
@@ -117,7 +118,11 @@ def check_response(
         max_body_bytes: The limit that cut the body short, for the sentence.
         secret: The token that was sent, which no sentence repeats even where the answer does.
     """
-    reply = _without(secret, reply)
+    flaw = _flaw(document, reply, login, max_body_bytes)
+    return _flaw(document, _without(secret, reply), login, max_body_bytes) if flaw and secret else flaw
+
+
+def _flaw(document: DocumentRequest, reply: HttpResponse, login: LoginMethod, max_body_bytes: int) -> Reason | None:
     if reply.status != HTTP_OK:
         failure = document.failures.get(reply.status) or _failure_of_status(reply.status, login)
         return failure.reason(_status_detail(reply), where=document.where)
@@ -134,8 +139,11 @@ def check_response(
 def date_of(reply: HttpResponse) -> datetime | None:
     """The `Date` header (RFC 9110, section 6.6.1) as aware UTC, None where it is absent or unreadable."""
     text = reply.headers.get("date", "")
-    if not 0 < len(text) <= _MAX_DATE_CHARACTERS:
-        return None
+    return _read_date(text) if 0 < len(text) <= _MAX_DATE_CHARACTERS else None
+
+
+@lru_cache(64)  # many apiservers answer in the same second
+def _read_date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
         return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
@@ -160,9 +168,7 @@ def _failure_of_status(status: int, login: LoginMethod) -> FailureKind:
 
 
 def _without(secret: str, reply: HttpResponse) -> HttpResponse:
-    """The reply that every sentence quotes from: whatever is said of it later, the token is not in it."""
-    if not secret:
-        return reply
+    """The reply that a sentence quotes from, without the token."""
     headers = {name: redacted(value, secret) for name, value in reply.headers.items()}
     return replace(reply, headers=headers, body=redacted_body(reply.body, secret, complete=reply.complete))
 
@@ -282,9 +288,8 @@ class Connection:
         if self._certificate_expires_at is None:
             stream = response.extensions["network_stream"]
             self._certificate_expires_at = certificate_expires_at(stream.get_extra_info("ssl_object"))
-        return HttpResponse(
-            response.status, httpx.Headers(response.headers), body, complete, self._certificate_expires_at
-        )
+        headers = _headers(response.headers)
+        return HttpResponse(response.status, headers, body, complete, self._certificate_expires_at)
 
     async def _note(self, event: str, info: Mapping[str, Any]) -> None:
         if event == "connection.connect_tcp.started":
@@ -330,6 +335,15 @@ async def connect(
     finally:
         if not line.stays_open:
             await line.close()
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
+    """The header fields by name in lower case; lines of one name are one list (RFC 9110, section 5.3)."""
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("ascii").lower(), value.decode("utf-8", "replace")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
 
 
 async def _read(response: httpcore.Response, max_bytes: int) -> tuple[bytes, bool]:

@@ -42,6 +42,10 @@ def quickly() -> Iterator[None]:
 GZIP = raw_answer("200 OK", b"\x1f\x8b\x08", content_type="application/json", content_encoding="gzip")
 REDIRECT = raw_answer("302 Found", location="https://127.0.0.1:1/elsewhere")
 LOGIN_PAGE = raw_answer("200 OK", b"<html>", content_type="text/html")
+TWO_TYPES = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-type: text/html\r\ncontent-length: 2\r\n\r\n{}"
+)
+NO_UTF_8 = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\xff\r\ncontent-length: 2\r\n\r\n{}"
 HUGE_CLAIM = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99999999999\r\n\r\n{"
 TWO_LENGTHS = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}"
 BAD_CHUNK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}"
@@ -68,6 +72,8 @@ NULL_HEADER = b"HTTP/1.1 200 OK\r\nx: \x00\r\n\r\n"
         (lever.always(GZIP), "wrong_content_encoding"),
         (lever.always(REDIRECT), "redirect"),
         (lever.always(LOGIN_PAGE), "wrong_content_type"),
+        (lever.always(TWO_TYPES), "wrong_content_type"),
+        (lever.always(NO_UTF_8), "wrong_content_type"),
         (lever.always(HUGE_CLAIM), "timeout"),
         (lever.always(TWO_LENGTHS), "not_http"),
         (lever.always(BAD_CHUNK), "not_http"),
@@ -93,6 +99,8 @@ NULL_HEADER = b"HTTP/1.1 200 OK\r\nx: \x00\r\n\r\n"
         "gzip",
         "redirect",
         "login-page",
+        "two-content-types",
+        "no-utf-8-in-header",
         "claims-a-huge-body",
         "two-content-lengths",
         "bad-chunk",

@@ -187,6 +187,12 @@ def test_echoed_token_is_not_printed(reply: HttpResponse) -> None:
     assert "s3cr3t" not in str(reason).lower()
 
 
+def test_document_that_has_the_token_in_it_is_taken() -> None:
+    """What a sentence must not repeat says nothing about the document."""
+    reply = HttpResponse(200, {"content-type": "application/json"}, b"{}")
+    assert check_response(DISCOVERY, reply, "token", max_body_bytes=10, secret="json") is None
+
+
 def test_echoed_token_is_replaced_where_it_stood() -> None:
     """Only the token is replaced. The text around it is still reported."""
     reason = check_response(DISCOVERY, ECHOES["body"], "token", max_body_bytes=10, secret=TOKEN)
