@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.daemons import free_port
-from support.program import COVERAGE, MIRROR, PROJECT, finish
+from support.program import MIRROR, PROJECT, finish
 
 BAD = "issuers: [{name: A}]\n"
 HOST = "https://oidc-bucket.s3.ap-southeast-2.amazonaws.com"
@@ -38,7 +38,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     files = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
     keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "testsecret", "AWS_EC2_METADATA_DISABLED": "true"}
-    return plain | COVERAGE | files | keys | {"HOME": str(folder)} | more
+    return plain | files | keys | {"HOME": str(folder)} | more
 
 
 def run(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
