@@ -339,11 +339,10 @@ async def connect(
 
 def _headers(raw: Iterable[tuple[bytes, bytes]]) -> Mapping[str, str]:
     """The header fields by name in lower case; lines of one name are one list (RFC 9110, section 5.3)."""
-    headers: dict[str, str] = {}
+    lines: dict[str, list[str]] = {}
     for name, value in raw:
-        key, text = name.decode("ascii").lower(), value.decode("utf-8", "replace")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
-    return headers
+        lines.setdefault(name.decode("ascii").lower(), []).append(value.decode("utf-8", "replace"))
+    return {name: ", ".join(values) for name, values in lines.items()}
 
 
 async def _read(response: httpcore.Response, max_bytes: int) -> tuple[bytes, bool]:
