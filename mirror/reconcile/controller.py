@@ -173,8 +173,6 @@ def plan_pass(settings: Settings, ports: Ports, now: datetime, *, progress: Prog
             local,
             audits,
             trust,
-            # Not in the threads that plan: each file that one of them reads makes it wait for all others.
-            {issuer.name: local_state.apiserver_fingerprint(issuer) for issuer in settings.issuers},
             is_new_disk=remote.is_new_disk,
         )
     plan = Plan(observed, _plan_issuers(observed, ports), events=_events(settings, ports, local, remote))

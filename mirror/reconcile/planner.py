@@ -429,7 +429,7 @@ def _plan_publication(publication: PublishedIssuer, observed: ObservedState, por
         return replace(start, failures=(*start.failures, observed.validated.internal_errors[issuer.name]))
     if issuer_history.is_lost and observed.trust.is_signed:
         return start  # its revocations are unknown
-    apiservers = observed.apiservers[issuer.name]
+    apiservers = observed.validated.apiservers[issuer.name]
     policy = replace(issuer.keys, revoked=revoked_of(issuer, observed))
     given = _pass_context(publication, observations, observed, apiservers)
     outcome = advance(before, policy, given)

@@ -38,7 +38,7 @@ from mirror.new_keys import FEW_KEYS, fast_integer, sound_keys
 from mirror.ports import History
 from mirror.publish.drift import ObjectDecision
 from mirror.publish.listing import BucketListing, Target
-from mirror.reconcile.local_state import LocalState, VerificationCache
+from mirror.reconcile.local_state import LocalState, VerificationCache, apiserver_fingerprint
 from mirror.redaction import describe
 from mirror.trust.discovery import BelievedAnswers
 from mirror.trust.ledger_signature import LedgerVerifier
@@ -52,13 +52,15 @@ class ValidatedAnswers:
     """Everything that apiservers showed in this pass, by issuer name.
 
     `internal_errors` names issuers whose answers made our own code fail. `suspects` are new keys that must be held,
-    with the reason's code; `events` what keys of several issuers have in common.
+    with the reason's code; `events` what keys of several issuers have in common. `apiservers` says where the answers
+    come from (`local_state.apiserver_fingerprint`).
     """
 
     observations: Mapping[IssuerName, tuple[Observation, ...]] = field(default_factory=dict)
     internal_errors: Mapping[IssuerName, Reason] = field(default_factory=dict)
     suspects: Mapping[Thumbprint, str] = field(default_factory=dict)
     events: Mapping[IssuerName, tuple[Event, ...]] = field(default_factory=dict)
+    apiservers: Mapping[IssuerName, str] = field(default_factory=dict)
 
 
 def validate_answers(
@@ -83,6 +85,7 @@ def validate_answers(
     believed.begin_pass()
     observations: dict[IssuerName, tuple[Observation, ...]] = {}
     defects: dict[IssuerName, Reason] = {}
+    apiservers: dict[IssuerName, str] = {}
     asked = tuple(issuers)
     remembered = [each for each in asked if each.issuer in history_state.issuers]  # who is not is reported below
     unjudged = {each.name: _unjudged(each, answers, history_state, believed) for each in remembered}
@@ -94,6 +97,8 @@ def validate_answers(
             observations[issuer.name] = _observations(
                 issuer, answers.get(issuer.name, ()), history_state, checked, believed
             )
+            # Not in the threads that plan: each file that one of them reads makes it wait for all others.
+            apiservers[issuer.name] = apiserver_fingerprint(issuer)
         except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
             defects[issuer.name] = internal_error(error)
     shown = {name: tuple(_keys(found)) for name, found in observations.items()}
@@ -102,7 +107,8 @@ def validate_answers(
     new = {key.thumbprint: key for keys in shown.values() for key in keys if key.thumbprint not in followed}
     others = (*known_keys.values(), *left_out()) if new else ()
     suspected = keys_sharing_primes(new.values(), others, number=integer_type()) if len(new) + len(others) > 1 else {}
-    return ValidatedAnswers(observations, defects, suspected, keys_used_twice(shown) if len(shown) > 1 else {})
+    events = keys_used_twice(shown) if len(shown) > 1 else {}
+    return ValidatedAnswers(observations, defects, suspected, events, apiservers)
 
 
 MANY_BYTES = FEW_KEYS * 340
@@ -213,8 +219,7 @@ class ObservedState:
     """Everything that was read before anything is decided. `remote_error` says why the git remote was not fetched.
 
     `local_state` is what only this machine knows. `verification_cache` says when it last saw each issuer to be
-    right, `trust` which ledgers are trusted. `apiservers` are the fingerprints of each entry's apiservers
-    (`local_state.apiserver_fingerprint`). `is_new_disk`: the pass began without a history of its own.
+    right, `trust` which ledgers are trusted. `is_new_disk`: the pass began without a history of its own.
     `push_rejected`: the remote was fetched and did not take our commits; false until that is known.
     """
 
@@ -227,7 +232,6 @@ class ObservedState:
     local_state: LocalState = field(default_factory=LocalState)
     verification_cache: VerificationCache = field(default_factory=VerificationCache)
     trust: VerificationContext = field(default_factory=VerificationContext)
-    apiservers: Mapping[IssuerName, str] = field(default_factory=dict)
     is_new_disk: bool = False
     push_rejected: bool = False
 
