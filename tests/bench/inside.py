@@ -31,7 +31,7 @@ def main() -> None:
     """Time `RUNS` pairs after one that warms up."""
     speed_up_imports()  # it also says how often garbage is collected
     share_one_heap()
-    config, logger = Path(sys.argv[1]), configure("warning", "json")
+    config, logger = Path(sys.argv[1]), configure("error", "json")
     reports: list[Report] = []
     runner = PassRunner(
         Configuration(lambda: load(config), config, logger),
