@@ -22,6 +22,7 @@ import httpx
 
 from mirror import __version__
 from mirror.apiserver.errors import FailureKind, _FailureTable, printable, redacted, redacted_body
+from mirror.apiserver.network import AsyncioBackend
 from mirror.apiserver.tls import certificate_expires_at
 from mirror.config.settings import LimitSettings
 from mirror.log import log_call
@@ -219,7 +220,7 @@ class Connection:
     is_kept: bool = False
     stays_open: bool = False
     _connection: httpcore.AsyncConnectionInterface | None = None
-    _opened: list[Any] = field(default_factory=list)
+    _stream: Any = None
     _requests: dict[str, httpcore.Request] = field(default_factory=dict)
     _certificate_expires_at: datetime | None = None
 
@@ -227,15 +228,12 @@ class Connection:
         """Close the socket; once more does no harm."""
         if self._connection is not None:
             await self._connection.aclose()
-        while self._opened:
-            await self._opened.pop().aclose()
 
     def notice_death(self) -> None:
         """Have the system end it when the other side acknowledges nothing for the time that a new one may take."""
-        for stream in self._opened:
-            with suppress(OSError):  # closed already
-                socket = stream.get_extra_info("socket")
-                socket.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, round(self.limits.connect_seconds * 1000))
+        with suppress(OSError):  # closed already
+            socket = self._stream.get_extra_info("socket")
+            socket.setsockopt(IPPROTO_TCP, TCP_USER_TIMEOUT, round(self.limits.connect_seconds * 1000))
 
     async def fetch(self, document: DocumentRequest) -> HttpResponse | Reason:
         """What came for `document`, or what went wrong on the wire."""
@@ -276,29 +274,18 @@ class Connection:
         if connection is None or connection.is_closed() or connection.has_expired():
             await self.close()
             connection = self._connection = self.pool.create_connection(request.url.origin)
-            request.extensions["trace"] = self._note
-        else:
-            request.extensions.pop("trace", None)  # it would be called ten times a request
+            self.is_kept, self._stream = False, None
         response = await connection.handle_async_request(request)
         try:
             taken = response.status == HTTP_OK
             body, complete = await _read(response, self.limits.max_body_bytes if taken else _MAX_ERROR_BODY_BYTES)
         finally:
             await response.aclose()
-        if self._certificate_expires_at is None:
-            stream = response.extensions["network_stream"]
-            self._certificate_expires_at = certificate_expires_at(stream.get_extra_info("ssl_object"))
+        if self._stream is None:
+            self._stream = response.extensions["network_stream"]
+            self._certificate_expires_at = certificate_expires_at(self._stream.get_extra_info("ssl_object"))
         headers = _headers(response.headers)
         return HttpResponse(response.status, headers, body, complete, self._certificate_expires_at)
-
-    async def _note(self, event: str, info: Mapping[str, Any]) -> None:
-        if event == "connection.connect_tcp.started":
-            self.is_kept = False
-            self._certificate_expires_at = None
-            self._opened.clear()
-        # It loses the socket when the deadline cancels a TLS handshake: remember it, so as to close it.
-        if event == "connection.connect_tcp.complete":
-            self._opened.append(info["return_value"])
 
 
 @asynccontextmanager
@@ -399,7 +386,9 @@ def _pool(access: ConnectionSettings) -> httpcore.AsyncConnectionPool:
     if access.proxy is not None:
         found = httpx.Proxy(access.proxy)
         proxy = httpcore.Proxy(_raw(found.url), auth=found.raw_auth, ssl_context=access.proxy_context)
-    return httpcore.AsyncConnectionPool(ssl_context=access.context, proxy=proxy, keepalive_expiry=IDLE_SECONDS)
+    return httpcore.AsyncConnectionPool(
+        ssl_context=access.context, proxy=proxy, keepalive_expiry=IDLE_SECONDS, network_backend=AsyncioBackend()
+    )
 
 
 @dataclass(frozen=True, slots=True)

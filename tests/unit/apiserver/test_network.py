@@ -1,0 +1,269 @@
+"""The sockets under httpcore: what it is told about broken and late connections, and that none stays open."""
+
+import asyncio
+import ssl
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from socket import AF_INET, IPPROTO_TCP, SO_LINGER, SOCK_STREAM, SOL_SOCKET
+from typing import Any
+
+import httpcore
+import pytest
+
+from mirror.apiserver.network import AsyncioBackend
+from mirror.apiserver.poller import ResolverLoop
+from mirror.transport_errors import TransportCause, cause_of
+from support.tls import authority, server_context
+
+pytestmark = pytest.mark.server
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def run(steps: Awaitable[None], *, addresses: Sequence[str] = ("127.0.0.1",)) -> None:
+    """Run `steps` in a loop that finds `addresses` for every name."""
+
+    def resolve(_: object, port: int, *__: object) -> list[Any]:
+        return [(AF_INET, SOCK_STREAM, IPPROTO_TCP, "", (address, port)) for address in addresses]
+
+    async def limited() -> None:
+        async with asyncio.timeout(20):
+            await steps
+
+    with asyncio.Runner(loop_factory=partial(ResolverLoop, resolve)) as runner:
+        runner.run(limited())
+
+
+@asynccontextmanager
+async def serving(talk: Talk, context: ssl.SSLContext | None = None) -> AsyncIterator[tuple[int, asyncio.Event]]:
+    """A server that lets `talk` have each connection: its port, and what is set when one was ended by the client."""
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            with suppress(OSError):
+                await talk(reader, writer)
+                await reader.read()
+        finally:
+            writer.transport.abort()
+            ended.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with server:
+        yield server.sockets[0].getsockname()[1], ended
+
+
+async def silent(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
+    """Nothing is said."""
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(await reader.readexactly(4))
+
+
+async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readexactly(4)
+    writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def trusting(*authorities: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    for name in authorities:
+        authority(name).configure_trust(context)
+    return context
+
+
+def test_bytes_go_both_ways_and_the_end_is_no_error() -> None:
+    """After the other side's end, reading gives nothing."""
+
+    async def answer_and_leave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await echo(reader, writer)
+        writer.close()
+
+    async def steps() -> None:
+        async with serving(answer_and_leave) as (port, _):
+            stream = await AsyncioBackend().connect_tcp("127.0.0.1", port, timeout=5)
+            await stream.write(b"")
+            await stream.write(b"ping", timeout=5)
+            assert await stream.read(100, timeout=5) == b"ping"
+            assert await stream.read(100) == b""
+            await stream.aclose()
+
+    run(steps())
+
+
+def test_tls_within_tls_as_through_a_secure_proxy() -> None:
+    """The tunnel of a proxy that is spoken to by https carries another TLS."""
+
+    async def twice(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(4))
+        await writer.start_tls(server_context("inner.test"))
+        await echo(reader, writer)
+
+    async def steps() -> None:
+        async with serving(twice, server_context("outer.test")) as (port, ended):
+            stream = await AsyncioBackend().connect_tcp("outer.test", port)
+            assert stream.get_extra_info("ssl_object") is None
+            for name in ("outer.test", "inner.test"):
+                stream = await stream.start_tls(trusting("cluster"), name, timeout=5)
+                assert stream.get_extra_info("ssl_object").server_hostname == name
+                await stream.write(b"ping")
+                assert await stream.read(100) == b"ping"
+            await stream.aclose()
+            await ended.wait()
+
+    run(steps())
+
+
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("127.0.0.5", "127.0.0.6")], ids=["one", "two"])
+def test_refused_connection_says_so(addresses: Sequence[str]) -> None:
+    """With several addresses asyncio joins the texts of all errors, without a number."""
+
+    async def steps() -> None:
+        async with serving(silent) as (port, _):
+            pass
+        with pytest.raises(httpcore.ConnectError) as raised:
+            await AsyncioBackend().connect_tcp("many.test", port, timeout=5)
+        assert cause_of(raised.value) == (TransportCause.UNREACHABLE, "Connection refused")
+
+    run(steps(), addresses=addresses)
+
+
+def test_unknown_name_says_so() -> None:
+    """What the resolver says is kept."""
+
+    async def steps() -> None:
+        with pytest.raises(httpcore.ConnectError) as raised:
+            await AsyncioBackend().connect_tcp("nowhere.invalid", 1, timeout=5)
+        assert cause_of(raised.value)[0] is TransportCause.UNREACHABLE
+
+    run(steps(), addresses=())
+
+
+def test_next_address_is_tried_when_one_refuses() -> None:
+    """A host of which one address is dead can be reached."""
+
+    async def steps() -> None:
+        async with serving(echo) as (port, _):
+            stream = await AsyncioBackend().connect_tcp("many.test", port, timeout=5)
+            await stream.write(b"ping")
+            assert await stream.read(100) == b"ping"
+            await stream.aclose()
+
+    run(steps(), addresses=("127.0.0.5", "127.0.0.1"))
+
+
+def test_handshake_that_does_not_end_closes_the_socket() -> None:
+    """A server without an answer costs `timeout` seconds, and no open file."""
+
+    async def steps() -> None:
+        async with serving(silent) as (port, ended):
+            stream = await AsyncioBackend().connect_tcp("127.0.0.1", port)
+            with pytest.raises(httpcore.ConnectTimeout):
+                await stream.start_tls(trusting("cluster"), "kubernetes.test", timeout=0.05)
+            await ended.wait()
+
+    run(steps())
+
+
+def test_cancelled_handshake_closes_the_socket() -> None:
+    """The deadline of an apiserver cancels whatever is going on."""
+
+    async def steps() -> None:
+        async with serving(silent) as (port, ended):
+            stream = await AsyncioBackend().connect_tcp("127.0.0.1", port)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await stream.start_tls(trusting("cluster"), "kubernetes.test")
+            await ended.wait()
+
+    run(steps())
+
+
+@pytest.mark.parametrize(
+    ("talk", "context", "cause"),
+    [
+        (silent, server_context("kubernetes.test", by="stranger"), TransportCause.TLS_UNTRUSTED),
+        (silent, server_context("other.test"), TransportCause.TLS_WRONG_NAME),
+        (reset, None, TransportCause.UNREACHABLE),
+    ],
+    ids=["another CA", "another name", "reset"],
+)
+def test_failed_handshake_closes_the_socket(talk: Talk, context: ssl.SSLContext | None, cause: TransportCause) -> None:
+    """The cause is kept for the reason that is reported."""
+
+    async def steps() -> None:
+        async with serving(talk, context) as (port, _):
+            stream = await AsyncioBackend().connect_tcp("127.0.0.1", port)
+            with pytest.raises(httpcore.ConnectError) as raised:
+                await stream.start_tls(trusting("cluster"), "kubernetes.test", timeout=5)
+            assert cause_of(raised.value)[0] is cause
+            assert stream.get_extra_info("is_readable")
+            assert stream.get_extra_info("socket").fileno() < 0
+
+    run(steps())
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+def test_broken_connection_is_an_error_for_reader_and_writer(*, secure: bool) -> None:
+    """httpcore knows its own exceptions only."""
+
+    async def steps() -> None:
+        async with serving(reset, server_context("kubernetes.test") if secure else None) as (port, _):
+            stream = await AsyncioBackend().connect_tcp("127.0.0.1", port)
+            if secure:
+                stream = await stream.start_tls(trusting("cluster"), "kubernetes.test")
+            await stream.write(b"ping and more")
+            with pytest.raises(httpcore.ReadError) as raised:
+                await stream.read(100)
+            assert cause_of(raised.value) == (TransportCause.UNREACHABLE, "Connection reset by peer")
+            with pytest.raises(httpcore.WriteError):
+                await stream.write(b"ping")
+            await stream.aclose()
+
+    run(steps())
+
+
+def test_reading_and_writing_have_limits() -> None:
+    """A limit is in seconds; the connection can go on after a read that was late."""
+
+    async def steps() -> None:
+        async with serving(silent) as (port, _):
+            stream = await AsyncioBackend().connect_tcp("127.0.0.1", port)
+            with pytest.raises(httpcore.ReadTimeout):
+                await stream.read(100, timeout=0.01)
+            with pytest.raises(httpcore.WriteTimeout):
+                await stream.write(bytes(1 << 26), timeout=0.05)
+            await stream.aclose()
+
+    run(steps())
+
+
+def test_what_comes_unasked_is_noticed() -> None:
+    """A connection that waits is readable when the other side ended it. httpcore then does not use it."""
+
+    async def steps() -> None:
+        go, left = asyncio.Event(), asyncio.Event()
+
+        async def leave(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await go.wait()
+            writer.close()
+            await writer.wait_closed()
+            left.set()
+
+        async with serving(leave) as (port, _):
+            stream = await AsyncioBackend().connect_tcp("127.0.0.1", port)
+            assert not stream.get_extra_info("is_readable")
+            assert stream.get_extra_info("server_addr") is None
+            go.set()
+            await left.wait()
+            assert stream.get_extra_info("is_readable")
+            assert await stream.read(100) == b""
+            assert stream.get_extra_info("is_readable")
+            await stream.aclose()
+            await stream.aclose()
+
+    run(steps())
