@@ -10,8 +10,9 @@ import errno
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock, Thread
@@ -90,17 +91,37 @@ def thread_map(
 ) -> tuple[R, ...]:
     """The results of `work`, in the order of `things`, from at most `workers` threads.
 
-    When waiting for them ends early (Ctrl-C, SIGTERM), `cancel` makes what runs end soon: a pool of threads waits for
-    its threads, and a hung connection would hold the process for as long as its time limit.
+    What one of them raises ends the others after what they are at, and is raised. When waiting for them ends early
+    (Ctrl-C, SIGTERM), `cancel` makes what runs end soon: a pool of threads waits for its threads, and a hung connection
+    would hold the process for as long as its time limit.
     """
+    waiting = deque(enumerate(things))
+    results: dict[int, R] = {}
+
+    def carry_out() -> None:
+        # A future for each thing would cost more than most things do.
+        while True:
+            try:
+                number, thing = waiting.popleft()
+            except IndexError:
+                return
+            try:
+                results[number] = work(thing)
+            except BaseException:
+                waiting.clear()
+                raise
+
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        running = [pool.submit(work, thing) for thing in things]
+        running = [pool.submit(carry_out) for _ in range(min(workers, len(waiting)))]
         try:
-            return tuple(future.result() for future in running)
+            for future in as_completed(running):
+                future.result()
         except BaseException:
+            waiting.clear()
             pool.shutdown(wait=False, cancel_futures=True)
             cancel()
             raise
+    return tuple(results[number] for number in range(len(results)))
 
 
 CGROUPS = Path("/sys/fs/cgroup")

@@ -109,8 +109,8 @@ class PassHistory:
     ) -> "PassHistory":
         """The pass history after a pass that took `seconds` and ended at `ended_at` (aware, UTC)."""
         reports = {each.issuer: each for each in report.issuers}
-        failed = report.exit_status is ExitStatus.FAILED
-        result = RESULTS[report.exit_status]
+        exit_status = report.exit_status
+        result = RESULTS[exit_status]
         return replace(
             self,
             issuers={url: _after(state, reports.get(url), report) for url, state in self.issuers.items()},
@@ -119,7 +119,7 @@ class PassHistory:
             seconds=seconds,
             passes={**self.passes, result: self.passes.get(result, 0) + 1},
             last_pass=remember_pass(self.last_pass, report),
-            failed_in_a_row=self.failed_in_a_row + 1 if failed else 0,
+            failed_in_a_row=self.failed_in_a_row + 1 if exit_status is ExitStatus.FAILED else 0,
             commits=commits,
         )
 

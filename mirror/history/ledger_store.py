@@ -215,7 +215,8 @@ def _pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerU
     pending: set[IssuerUrl] = set()
     for issuer, change in changes.items():
         issuer_history = state.issuers[issuer]
-        merged = change.ledger if issuer_history.ledger is None else merge(change.ledger, issuer_history.ledger)
+        standing = issuer_history.ledger
+        merged = change.ledger if standing in (None, change.ledger) else merge(change.ledger, standing)
         try:
             ledger_file = _ledger_file(committer, issuer_history, merged)
         except ValueError as error:

@@ -363,9 +363,13 @@ def _save_local_state(
     decided = {each.url: each for each in plan.issuers if each.transition_result is not None and recorded is not None}
     stand = [each.issuer for each in report.issuers if _stands(each)]
 
+    reports = {each.issuer: each for each in applied.report.issuers}
+
     def edit(state: LocalState) -> LocalState:
-        for url, each in decided.items():
-            state = state.changed(url, lambda known, each=each: _after(known, each, plan.observed, applied))  # type: ignore[misc]  # a default binds the loop's value
+        after = {
+            url: _after(state.of(url), each, plan.observed, applied, reports.get(url)) for url, each in decided.items()
+        }
+        state = replace(state, issuers={**state.issuers, **after})
         if recorded is not None:
             is_trusted = plan.observed.trust.keys is None
             state = replace(
@@ -410,7 +414,11 @@ def _failed_by_drift(issuer: IssuerReport) -> IssuerReport:
 
 
 def _after(
-    previous: LocalIssuerState, planned: IssuerPlan, observed: ObservedState, applied: ApplyResult
+    previous: LocalIssuerState,
+    planned: IssuerPlan,
+    observed: ObservedState,
+    applied: ApplyResult,
+    report: IssuerReport | None,
 ) -> LocalIssuerState:
     """What is remembered of an issuer after it was decided about."""
     recorded = applied.recorded
@@ -422,14 +430,13 @@ def _after(
         decided=decided or previous.decided,
         held_missing_since=planned.held_missing_since,
         tolerated_since=_tolerated_since(previous.tolerated_since, planned, observed),
-        safe_to_sign=_safe_to_sign(planned, applied),
+        safe_to_sign=_safe_to_sign(planned, report),
         unkept_headers=previous.unkept_headers | applied.unkept_headers.get(planned.url, frozenset()),
     )
 
 
-def _safe_to_sign(planned: IssuerPlan, applied: ApplyResult) -> dict[KeyId, datetime]:
+def _safe_to_sign(planned: IssuerPlan, report: IssuerReport | None) -> dict[KeyId, datetime]:
     """From when on each public key may sign. A removed key is forgotten: when it returns, its time starts again."""
-    report = next((each for each in applied.report.issuers if each.issuer == planned.url), None)
     if report is None:
         return dict(planned.known_safe)
     seen = planned.known_safe

@@ -91,10 +91,6 @@ class LocalState:
         """Whether an operator here took over these very bytes, and nothing of ours stands in their place yet."""
         return digest_of(body) in self.of(issuer).adopted
 
-    def changed(self, issuer: IssuerUrl, change: Callable[[LocalIssuerState], LocalIssuerState]) -> "LocalState":
-        """The state with what `change` makes of one issuer's."""
-        return replace(self, issuers={**self.issuers, issuer: change(self.of(issuer))})
-
 
 def apiserver_fingerprint(issuer: Issuer) -> str:
     """A short digest of where the issuer's documents come from: its apiservers and the bytes of their CA.
@@ -145,16 +141,15 @@ def record_adopted(
     """
 
     def edit(state: LocalState) -> LocalState:
-        for issuer, found in bodies.items():
-            digests = frozenset(map(digest_of, found))
-            former = (former_jwks or {}).get(issuer, {})
-            state = state.changed(
-                issuer,
-                lambda known, digests=digests, former=former: replace(  # type: ignore[misc]  # defaults bind the loop's values
-                    known, adopted=digests, former_jwks={**known.former_jwks, **former}
-                ),
+        adopted = {
+            issuer: replace(
+                state.of(issuer),
+                adopted=frozenset(map(digest_of, found)),
+                former_jwks={**state.of(issuer).former_jwks, **(former_jwks or {}).get(issuer, {})},
             )
-        return state
+            for issuer, found in bodies.items()
+        }
+        return replace(state, issuers={**state.issuers, **adopted})
 
     update(state_dir, edit)
 

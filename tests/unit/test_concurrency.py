@@ -90,13 +90,14 @@ def test_results_keep_the_order() -> None:
     assert thread_map(lambda n: n * n, range(50), workers=4, cancel=lambda: None) == tuple(n * n for n in range(50))
 
 
-def test_early_end_cancels_what_runs() -> None:
-    """An exception ends the others by `cancel`, and what has not begun never begins."""
+@pytest.mark.parametrize("broken", [0, 1])
+def test_early_end_cancels_what_runs(broken: int) -> None:
+    """An exception ends the others by `cancel`, whichever raises it, and what has not begun never begins."""
     ended, began = Event(), []
 
     def work(number: int) -> None:
         began.append(number)
-        if number == 0:
+        if number == broken:
             raise KeyboardInterrupt
         assert ended.wait(30)
 
