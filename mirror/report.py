@@ -194,6 +194,8 @@ class IssuerReport:
     def apiserver_failures(self) -> Iterator[tuple[str, str, list[Unusable]]]:
         """What apiservers did that needs attention: code, sentence, and their remedies."""
         unusable = [o for o in self.observations if isinstance(o, Unusable)]
+        if self.observations and not unusable:
+            return  # as nearly always; the state of each issuer is asked for several times a pass
         if len(unusable) == len(self.observations) and (unusable or not (self.failures or self.blocked_by)):
             sentence = "No apiserver of this issuer gave a usable answer; the last good state stays public."
             yield "no_usable_apiserver", sentence, unusable

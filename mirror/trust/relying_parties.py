@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 from mirror.addresses.issuer_urls import MAX_ISSUER_CHARACTERS
 from mirror.model import (
@@ -421,6 +422,7 @@ ROWS = (
 """All limits, from the table "Relying parties" in docs/reference/facts.md."""
 
 
+@lru_cache(2**12)  # every pass asks it for every issuer, most often of the same keys
 def compatibility(issuer: IssuerUrl, keys: tuple[Key, ...]) -> tuple[Note, ...]:
     """Return a note for each limit that `issuer` with the accepted `keys` exceeds."""
     shown = PartyInput(issuer, keys)
