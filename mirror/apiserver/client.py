@@ -354,10 +354,9 @@ def _request(
         ValueError: The address is no https URL (the configuration refuses it; a token must never go out in clear).
         httpx.InvalidURL: The address is no URL at all.
     """
-    url = httpx.URL(apiserver.rstrip("/") + document.path)
-    if url.scheme != "https":
-        raise ValueError(url.scheme)
-    headers = {
+    url, host = _address(apiserver.rstrip("/") + document.path)
+    headers: dict[bytes | str, bytes | str] = {
+        "Host": host,
         "Accept": document.accept,
         "Accept-Encoding": "identity",
         "User-Agent": f"oidc-mirror/{__version__}",
@@ -366,8 +365,21 @@ def _request(
         headers["Authorization"] = f"Bearer {access.token}"
     # Reading has no limit of its own: the deadline counts all of it, dribbled bytes too.
     timeouts = {"timeout": {"connect": limits.connect_seconds}}
-    raw = httpx.Request("GET", url, headers=headers).headers.raw
-    return httpcore.Request("GET", _raw(url), headers=raw, extensions=timeouts)
+    return httpcore.Request("GET", url, headers=headers, extensions=timeouts)
+
+
+@lru_cache(2**12)  # the same ones in each pass
+def _address(text: str) -> tuple[httpcore.URL, str]:
+    """The URL of a document, and its `Host` header.
+
+    Raises:
+        ValueError: It is no https URL.
+        httpx.InvalidURL: It is no URL at all.
+    """
+    url = httpx.URL(text)
+    if url.scheme != "https":
+        raise ValueError(url.scheme)
+    return _raw(url), url.netloc.decode("ascii")
 
 
 def _raw(url: httpx.URL) -> httpcore.URL:

@@ -1,6 +1,7 @@
 """How responses are judged: status, content type and encoding give a code, and error sentences are safe to print."""
 
 import json
+import ssl
 from datetime import UTC, datetime
 from urllib.parse import quote
 
@@ -9,14 +10,35 @@ import pytest
 from mirror.apiserver.client import (
     DISCOVERY,
     JWKS,
+    ConnectionSettings,
     DocumentRequest,
     HttpResponse,
     LoginMethod,
+    _request,
     check_response,
     date_of,
     retry_after_seconds,
 )
+from support.askers import limits
 from support.captures import capture
+
+
+@pytest.mark.parametrize(
+    ("apiserver", "host", "target"),
+    [
+        ("https://[::1]:6443", "[::1]:6443", "/openid/v1/jwks"),
+        ("https://10.0.0.1:443/", "10.0.0.1", "/openid/v1/jwks"),
+        ("https://API.example.com/k8s/clusters/c-1", "api.example.com", "/k8s/clusters/c-1/openid/v1/jwks"),
+    ],
+    ids=["IPv6", "default port", "prefix"],
+)
+def test_request_names_its_host(apiserver: str, host: str, target: str) -> None:
+    """As RFC 9110, section 7.2: the brackets of an IPv6 address stay, the default port is left out."""
+    access = ConnectionSettings(ssl.create_default_context(), token="t")
+    request = _request(apiserver, JWKS, access, limits())
+    assert request.headers[0] == (b"Host", host.encode())
+    assert request.headers[-1] == (b"Authorization", b"Bearer t")
+    assert request.url.target == target.encode()
 
 
 def code(document: DocumentRequest, reply: HttpResponse, login: LoginMethod = "anonymous") -> str:
