@@ -40,7 +40,13 @@ _OF_CERTIFICATE = {
     64: TransportCause.TLS_WRONG_NAME,
 }
 # These only say that bytes are still awaited, or that the connection ended while they were.
-_NO_TLS_FAULT = (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError, ssl.SSLSyscallError)
+_NO_TLS_FAULT = (
+    ssl.SSLWantReadError,
+    ssl.SSLWantWriteError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
+    ssl.SSLSyscallError,
+)
 # httpx distinguishes a broken connection from bad HTTP only by these words of h11 and httpcore.
 _CONNECTION_ENDED = ("Server disconnected", "peer closed connection", "peer unexpectedly closed connection")
 

@@ -18,6 +18,8 @@ import httpcore
 from anyio.abc import ByteStream
 from anyio.streams.tls import TLSAttribute, TLSStream
 
+from mirror.redaction import describe
+
 _NEXT_ADDRESS_AFTER_SECONDS = 0.25
 """So long one address of a host has before the next one is tried beside it (RFC 8305, section 8)."""
 _NUMBER = re.compile(r"\[Errno (\d+)\]")
@@ -172,14 +174,14 @@ def _translated(broken: type[Exception], late: type[Exception]) -> Iterator[None
     try:
         yield
     except TimeoutError as error:
-        raise late(str(error)) from error
+        raise late(describe(error)) from error
     except OSError as error:  # errors of TLS are among them
-        raise broken(str(error)) from _with_number(error)
+        raise broken(describe(error)) from _with_number(error)
     except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
-        raise broken(str(error)) from error
+        raise broken(describe(error)) from error
 
 
 def _with_number(error: OSError) -> OSError:
     """`error` itself, or the last one where asyncio joined the texts of several: one for each address of the host."""
-    numbers = _NUMBER.findall(str(error)) if error.errno is None else []
+    numbers = _NUMBER.findall(describe(error)) if error.errno is None else []
     return OSError(int(numbers[-1]), os.strerror(int(numbers[-1]))) if numbers else error

@@ -361,8 +361,7 @@ def _save_local_state(
     """Keep what the next pass wants to know; without it that pass looks at more, so it is no failure."""
     report, recorded = _with_drift(settings, applied.report), applied.recorded
     decided = {each.url: each for each in plan.issuers if each.transition_result is not None and recorded is not None}
-    stand = [each.issuer for each in report.issuers if _stands(each)]
-
+    stand = frozenset(each.issuer for each in report.issuers if _stands(each))
     reports = {each.issuer: each for each in applied.report.issuers}
 
     def edit(state: LocalState) -> LocalState:
