@@ -63,7 +63,7 @@ class Checkout:
     def run(self, script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [self.folder / script, *arguments],
-            env={"PATH": str(self.commands), "CALLS": str(self.calls_file), **environment},
+            env={"PATH": str(self.commands), "CALLS": str(self.calls_file), "SYSTEM_PYTHON": "", **environment},
             capture_output=True,
             text=True,
             check=False,

@@ -33,6 +33,14 @@ def test_no_fit_python_names_the_remedy(checkout: Checkout, unfit: str) -> None:
     assert not (checkout.folder / ".venv").exists()
 
 
+def test_python_of_the_system_comes_first(checkout: Checkout) -> None:
+    """What is first on PATH may lie below a home directory, where no service can read it."""
+    checkout.fake("python3.13", f"""exec '{REAL}' "$@" """)
+    checkout.fake("of-the-system", 'echo "$0"')
+    system = str(checkout.commands / "of-the-system")
+    assert checkout.run("scripts/find-python", SYSTEM_PYTHON=system).stdout.strip() == system
+
+
 def test_named_python_is_the_only_candidate(checkout: Checkout) -> None:
     """A Python that was named but does not fit is not silently replaced by another one."""
     run = checkout.run("scripts/find-python", PYTHON=str(checkout.folder / "absent"))
