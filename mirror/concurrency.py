@@ -112,8 +112,8 @@ def thread_map(
                 raise
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        running = [pool.submit(carry_out) for _ in range(min(workers, len(waiting)))]
         try:
+            running = [pool.submit(carry_out) for _ in range(min(workers, len(waiting)))]
             for future in as_completed(running):
                 future.result()
         except BaseException:

@@ -1,17 +1,17 @@
-"""Sockets for httpcore by the streams of asyncio, with TLS by anyio.
+"""Sockets for httpcore by the transports of asyncio, with TLS by anyio.
 
 httpcore's own backend leaves the sockets to anyio too, whose scopes and checkpoints around each read and write take a
-fifth of the CPU time of a request (docs/adr/0013).
+sixth of the CPU time of a request (docs/adr/0013).
 """
 
 import asyncio
-import os
-import re
 import select
 import ssl
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from typing import Any
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext, suppress
+from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, TCP_NODELAY, socket
+from typing import Any, cast
 
 import anyio
 import httpcore
@@ -20,9 +20,9 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 
 from mirror.redaction import describe
 
+_MOST_UNREAD_BYTES = 65536
 _NEXT_ADDRESS_AFTER_SECONDS = 0.25
 """So long one address of a host has before the next one is tried beside it (RFC 8305, section 8)."""
-_NUMBER = re.compile(r"\[Errno (\d+)\]")
 
 
 class AsyncioBackend(httpcore.AsyncNetworkBackend):
@@ -44,49 +44,147 @@ class AsyncioBackend(httpcore.AsyncNetworkBackend):
         """
         with _translated(httpcore.ConnectError, httpcore.ConnectTimeout):
             async with _within(timeout):
-                reader, writer = await asyncio.open_connection(
-                    host, port, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER_SECONDS
-                )
-        connection = _Socket(reader, writer)
+                connected = await _connected(host, port)
+                _, connection = await asyncio.get_running_loop().create_connection(_Socket, sock=connected)
         return _Stream(connection, connection)
 
 
-class _Socket(ByteStream):
-    """A TCP connection, for anyio's TLS."""
+async def _connected(host: str, port: int) -> socket:
+    """A socket that is connected to `host`: its addresses are tried in turn, a slow one goes on beside the next.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
+    Raises:
+        OSError: The host has no address, or the last one that failed did so for this reason.
+    """
+    loop = asyncio.get_running_loop()
+    waiting = await _addresses(host, port)
+    if not waiting:
+        raise OSError(f"{host} has no address")
+    attempts: dict[asyncio.Task[None], socket] = {}
+    failed = OSError()
+    try:
+        while waiting or attempts:
+            if waiting:
+                family, address = waiting.pop(0)
+                made = socket(family, SOCK_STREAM)
+                made.setblocking(False)
+                attempt = asyncio.ensure_future(loop.sock_connect(made, address))
+                attempt.add_done_callback(_was_seen)
+                attempts[attempt] = made
+            seconds = _NEXT_ADDRESS_AFTER_SECONDS if waiting else None
+            done, _ = await asyncio.wait(attempts, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in done:
+                error = attempt.exception()
+                if error is None:
+                    connected = attempts.pop(attempt)
+                    connected.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+                    return connected
+                attempts.pop(attempt).close()
+                failed = error if isinstance(error, OSError) else OSError(describe(error))
+        raise failed
+    finally:
+        for attempt, made in attempts.items():
+            attempt.cancel()
+            # The loop forgets it first: else it would watch the next socket of the same number for this one.
+            loop.remove_writer(made)
+            made.close()
+
+
+async def _addresses(host: str, port: int) -> list[tuple[int, Any]]:
+    """Family and address of each place to connect to; nobody is asked for those of an IP address.
+
+    Raises:
+        OSError: The name could not be resolved.
+    """
+    with suppress(ValueError):
+        is_v4 = ip_address(host).version == 4  # noqa: PLR2004 - the number is the name
+        return [(AF_INET, (host, port)) if is_v4 else (AF_INET6, (host, port, 0, 0))]
+    # As bytes: a text goes through Python's idna, whose errors are none of the resolver's.
+    found = await asyncio.get_running_loop().getaddrinfo(host.encode("ascii"), port, type=SOCK_STREAM)
+    return list(dict.fromkeys((family, address) for family, _, _, _, address in found))
+
+
+def _was_seen(attempt: asyncio.Future[None]) -> None:
+    """Else the loop would report an attempt that failed while another one, or the end of all, came first."""
+    if not attempt.cancelled():
+        attempt.exception()
+
+
+class _Socket(asyncio.Protocol, ByteStream):
+    """A TCP connection, for anyio's TLS. The loop reads on while nobody does; `is_readable` tells of that too."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._ended = False
+        self._error: Exception | None = None
+        self._news: asyncio.Future[None] | None = None
+
+    # -- what the loop calls ------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # of TCP it is one
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if len(self._received) > _MOST_UNREAD_BYTES:
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        self._ended = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ended, self._error = True, exc
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    # -- what TLS calls -----------------------------------------------------------------------------------
 
     @property
     def socket(self) -> Any:
         """The socket, for its options."""
-        return self._writer.get_extra_info("socket")
+        return self.transport.get_extra_info("socket")
 
     def is_readable(self) -> bool:
         """Whether something came that nobody asked for; most often the end."""
-        if self._reader.at_eof() or self.socket.fileno() < 0:
+        if self._received or self._ended or self.socket.fileno() < 0:
             return True
         poll = select.poll()
         poll.register(self.socket, select.POLLIN)
         return bool(poll.poll(0))
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
-        data = await self._reader.read(max_bytes)
-        if not data:
-            raise anyio.EndOfStream
-        return data
+        if self._received or self._ended:
+            await asyncio.sleep(0)  # a server that sends without end must not keep the loop for itself
+        else:
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+        if self._received:
+            data = bytes(self._received[:max_bytes])
+            del self._received[:max_bytes]
+            if not self._received:
+                self.transport.resume_reading()
+            return data
+        if self._error is not None:
+            raise self._error
+        raise anyio.EndOfStream
 
     async def send(self, item: bytes) -> None:
-        self._writer.write(item)
-        await self._writer.drain()
+        if self._error is not None:
+            raise self._error
+        self.transport.write(item)  # a request is small: the transport may keep what the system does not take at once
 
     async def send_eof(self) -> None:
-        self._writer.write_eof()
+        raise NotImplementedError  # HTTP/1.1 ends no direction of a connection alone
 
     async def aclose(self) -> None:
-        """Close it at once: nothing is left to be sent, and nobody waits for the other side."""
-        self._writer.transport.abort()
+        """Close it at once: nothing is left to be sent, and nobody waits for the other side. Again does no harm."""
+        self.transport.abort()
         await asyncio.sleep(0)  # the loop closes it in its next round, and has none after the last connection of a pass
 
 
@@ -175,13 +273,5 @@ def _translated(broken: type[Exception], late: type[Exception]) -> Iterator[None
         yield
     except TimeoutError as error:
         raise late(describe(error)) from error
-    except OSError as error:  # errors of TLS are among them
-        raise broken(describe(error)) from _with_number(error)
-    except (anyio.EndOfStream, anyio.BrokenResourceError) as error:
+    except (OSError, anyio.EndOfStream, anyio.BrokenResourceError) as error:  # errors of TLS are among the first
         raise broken(describe(error)) from error
-
-
-def _with_number(error: OSError) -> OSError:
-    """`error` itself, or the last one where asyncio joined the texts of several: one for each address of the host."""
-    numbers = _NUMBER.findall(describe(error)) if error.errno is None else []
-    return OSError(int(numbers[-1]), os.strerror(int(numbers[-1]))) if numbers else error
