@@ -110,7 +110,7 @@ def _was_seen(attempt: asyncio.Future[None]) -> None:
 
 
 class _Socket(asyncio.Protocol, ByteStream):
-    """A TCP connection, for anyio's TLS. The loop reads on while nobody does; `is_readable` tells of that too."""
+    """A TCP connection, for anyio's TLS. The loop reads on while nobody does; `is_readable` reports that too."""
 
     transport: asyncio.Transport
 
