@@ -21,6 +21,7 @@ from anyio.streams.tls import TLSAttribute, TLSStream
 from mirror.redaction import describe
 
 _MOST_UNREAD_BYTES = 65536
+"""With more than this the loop reads no further until all of it was taken."""
 _NEXT_ADDRESS_AFTER_SECONDS = 0.25
 """So long one address of a host has before the next one is tried beside it (RFC 8305, section 8)."""
 
@@ -65,7 +66,11 @@ async def _connected(host: str, port: int) -> socket:
         while waiting or attempts:
             if waiting:
                 family, address = waiting.pop(0)
-                made = socket(family, SOCK_STREAM)
+                try:
+                    made = socket(family, SOCK_STREAM)
+                except OSError as impossible:  # such as IPv6 on a machine without it: another address may do
+                    failed = impossible
+                    continue
                 made.setblocking(False)
                 attempt = asyncio.ensure_future(loop.sock_connect(made, address))
                 attempt.add_done_callback(_was_seen)

@@ -1,4 +1,4 @@
-"""The sockets under httpcore: what it is told about broken and late connections, and that none stays open."""
+"""The sockets under httpcore: how broken and late connections are reported to it, and that none stays open."""
 
 import asyncio
 import ssl
@@ -23,11 +23,16 @@ pytestmark = pytest.mark.server
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
+NO_FAMILY = "of a family that this machine does not have"
+
+
 def run(steps: Awaitable[None], *, addresses: Sequence[str] = ("127.0.0.1",)) -> None:
     """Run `steps` in a loop that finds `addresses` for every name."""
 
     def resolve(_: object, port: int, *__: object) -> list[Any]:
-        return [(AF_INET, SOCK_STREAM, IPPROTO_TCP, "", (address, port)) for address in addresses]
+        families = [255 if address == NO_FAMILY else AF_INET for address in addresses]
+        found = zip(families, addresses, strict=True)
+        return [(family, SOCK_STREAM, IPPROTO_TCP, "", (address, port)) for family, address in found]
 
     async def limited() -> None:
         async with asyncio.timeout(20):
@@ -151,8 +156,9 @@ def test_unknown_name_says_so() -> None:
     run(steps(), addresses=())
 
 
-def test_next_address_is_tried_when_one_refuses() -> None:
-    """A host of which one address is dead can be reached."""
+@pytest.mark.parametrize("dead", ["127.0.0.5", NO_FAMILY], ids=["refuses", "no such family"])
+def test_next_address_is_tried_when_one_is_dead(dead: str) -> None:
+    """A host of which one address works can be reached, also by a machine without IPv6."""
 
     async def steps() -> None:
         async with serving(echo) as (port, _):
@@ -161,7 +167,7 @@ def test_next_address_is_tried_when_one_refuses() -> None:
             assert await stream.read(100) == b"ping"
             await stream.aclose()
 
-    run(steps(), addresses=("127.0.0.5", "127.0.0.1"))
+    run(steps(), addresses=(dead, "127.0.0.1"))
 
 
 @pytest.mark.parametrize("addresses", [("127.0.0.1",), ("127.0.0.5", "127.0.0.1")], ids=["one", "two"])
@@ -312,7 +318,7 @@ def test_cancelled_handshake_closes_the_socket() -> None:
 @pytest.mark.parametrize(
     ("talk", "context", "cause"),
     [
-        (silent, server_context("kubernetes.test", by="stranger"), TransportCause.TLS_UNTRUSTED),
+        (silent, server_context("kubernetes.test", by="another"), TransportCause.TLS_UNTRUSTED),
         (silent, server_context("other.test"), TransportCause.TLS_WRONG_NAME),
         (reset, None, TransportCause.UNREACHABLE),
         (leave, None, TransportCause.UNREACHABLE),
