@@ -124,6 +124,7 @@ class CommitLog:
         self._local = local
         self._changes: Memo[datetime | None] = Memo()
         self._held: Memo[bool] = Memo()
+        self._bases: Memo[str | None] = Memo()
         self._deepening = threading.Lock()
         self._fetches = 0
         self._completed: bool | None = None
@@ -290,6 +291,11 @@ class CommitLog:
         return self._git.check_output(*fixed, *words, head, "--", *paths, sentence=sentence).decode().strip()
 
     def _merge_base(self, old: CommitId, new: CommitId) -> str | None:
+        if self.is_shallow():
+            return self._find_base(old, new)  # what is fetched next may change the answer
+        return self._bases.get(None, " ".join(sorted((old, new))), lambda: self._find_base(old, new))
+
+    def _find_base(self, old: CommitId, new: CommitId) -> str | None:
         finished = self._git.run("merge-base", old, new)
         if finished.status == 1 and not finished.stopped:
             return None

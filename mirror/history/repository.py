@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -102,6 +102,8 @@ class GitRepository:
         self._objects.close()  # each pass of a daemon sees the current repository
         if not is_repository(self._settings.path):
             init_bare(self._settings.path, branch=self._settings.branch, environ=self._environ, stop=self._stop)
+            with suppress(HistoryError):  # `collect_garbage` reports it
+                _stamp(self._git, self._clock())  # a new repository has no garbage
         try:
             remove_stale_locks(self._settings.path, settled_seconds=self._settled_seconds)
         except OSError as error:
@@ -360,12 +362,12 @@ class References:
         Raises:
             HistoryError: It could not be written.
         """
-        self._update(f"delete {name}")
+        if self._is_file(name) or self._is_elsewhere():
+            self._update(f"delete {name}")
 
     def _absent(self, name: str) -> CommitId | None:
         """A damaged reference must not count as an empty branch: the history would start again."""
-        exists = (self._git.directory / name).exists() or self._git.run("rev-parse", "--verify", "--quiet", name).ok
-        if exists:
+        if self._is_file(name) or (self._is_elsewhere() and self._git.run("rev-parse", "--verify", "--quiet", name).ok):
             # Another process may have made it meanwhile.
             (found,) = self._objects.stat([name])
             if found is not None:
@@ -377,6 +379,13 @@ class References:
                 ),
             )
         return None
+
+    def _is_file(self, name: str) -> bool:
+        return (self._git.directory / name).exists()
+
+    def _is_elsewhere(self) -> bool:
+        """Whether git may keep references that are no files of their own, see gitrepository-layout(5)."""
+        return any((self._git.directory / place).exists() for place in ("packed-refs", "reftable"))
 
     def _update(self, instruction: str) -> None:
         sentence = "A git reference could not be written."
@@ -482,20 +491,18 @@ GC_TIMEOUT_SECONDS = 600.0
 
 
 def gc(git: Git, *, clock: Callable[[], float]) -> None:
-    """Run `git gc` unless it ran within a day of `clock` (seconds since 1970), according to a stamp file.
+    """Run `git gc` unless it ran, or the repository was made, within a day of `clock` (seconds since 1970).
+
+    A stamp file has the time.
 
     Raises:
         HistoryError: It failed; the next try is a day later.
     """
-    stamp = git.directory.with_name(f"{git.directory.name}.gc")
     now = clock()
-    if 0 <= now - _stamped(stamp) < DAY_SECONDS:
+    if 0 <= now - _stamped(git) < DAY_SECONDS:
         return
     # Write the stamp first: a gc that fails or is killed must not slow down every pass.
-    try:
-        stamp.write_text(f"{now:.0f}\n", encoding="ascii")
-    except OSError as error:
-        raise HistoryError(f"The file {stamp} could not be written.", cause=error.strerror or "") from error
+    _stamp(git, now)
     finished = git.run("gc", "--quiet", timeout_seconds=GC_TIMEOUT_SECONDS)
     if not finished.ok:
         raise HistoryError(
@@ -505,10 +512,22 @@ def gc(git: Git, *, clock: Callable[[], float]) -> None:
         )
 
 
-def _stamped(stamp: Path) -> float:
-    """When gc last ran; a missing or unreadable stamp counts as long ago."""
+def _stamp_file(git: Git) -> Path:
+    return git.directory.with_name(f"{git.directory.name}.gc")
+
+
+def _stamp(git: Git, now: float) -> None:
+    stamp = _stamp_file(git)
     try:
-        return float(stamp.read_text(encoding="ascii"))
+        stamp.write_text(f"{now:.0f}\n", encoding="ascii")
+    except OSError as error:
+        raise HistoryError(f"The file {stamp} could not be written.", cause=error.strerror or "") from error
+
+
+def _stamped(git: Git) -> float:
+    """When gc last ran, or when the repository was made; a missing or unreadable stamp counts as long ago."""
+    try:
+        return float(_stamp_file(git).read_text(encoding="ascii"))
     except (OSError, ValueError):
         return float("-inf")
 

@@ -1,11 +1,14 @@
 """Real git for tests: repositories in temporary folders, and no git configuration but what a test writes."""
 
+import atexit
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -45,9 +48,22 @@ def git_bytes(directory: Path, *args: str, environ: Mapping[str, str] | None = N
 
 
 def bare(path: Path) -> Path:
-    """A new bare repository with branch `main`."""
-    git(path, "init", "--quiet", "--bare", "--initial-branch=main")
+    """A new bare repository with branch `main`. It collects no garbage by itself: its tests are too short for that."""
+    shutil.copytree(_template(), path, dirs_exist_ok=True)
     return path
+
+
+@cache
+def _template() -> Path:
+    """A repository that is copied: files are copied faster than git makes them. Tests as another user read it too."""
+    folder = Path(mkdtemp(prefix="oidc-mirror-bare-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)
+    git(folder, "init", "--quiet", "--bare", "--template=", "--initial-branch=main")
+    git(folder, "config", "receive.autoGC", "false")
+    for name in ("hooks", "info"):  # git's own template has them; its sample hooks are not needed
+        (folder / name).mkdir(exist_ok=True)
+    return folder
 
 
 def log(directory: Path, ref: str = "main") -> list[str]:

@@ -19,7 +19,6 @@ It also accepts the directions of `support.stages`. The output shows the guide's
 import json
 import re
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -38,6 +37,7 @@ from support.captures import capture
 from support.cdn import make_distribution, running_cdn, serving
 from support.documents import Direction, Ran
 from support.endpointslices import FIRST_PAGE, endpoint, endpointslice, listed, slice_list
+from support.gits import bare
 from support.keys import RSA_KEYS
 from support.kubeconfigs import kubeconfig
 from support.kubectl import GUIDE_KEY
@@ -210,7 +210,7 @@ def _aws(url: str, account: str, server: S3Server) -> dict[str, str]:
 
 def _git(folder: Path) -> dict[str, str]:
     remote, config = folder / "remote.git", folder / "gitconfig"
-    subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(remote)], check=True)
+    bare(remote)
     config.write_text(f'[url "{remote}"]\n\tinsteadOf = {REMOTE}\n')
     return {"GIT_CONFIG_GLOBAL": str(config)}
 

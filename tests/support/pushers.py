@@ -160,7 +160,7 @@ class Pusher:
             "GIT_CONFIG_NOSYSTEM": "1",
             PUSHER: "yes",
         }
-        who = ("-c", "user.name=pusher", "-c", "user.email=pusher@example.com", "-c", "gc.auto=0")
+        who = ("-c", "user.name=pusher", "-c", "user.email=pusher@example.com", "-c", "maintenance.auto=false")
         done = subprocess.run(["git", *who, *words], env=environ, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

@@ -35,6 +35,7 @@ import yaml
 from mirror.model import Key
 from support.apiserver import always, raw_answer
 from support.documents import Direction, Ran
+from support.gits import bare
 from support.keys import RSA_KEYS, jwks_body
 from support.program import installed
 from support.s3 import S3Server
@@ -170,7 +171,7 @@ class DemoStage:
     def begin_with_remote(self, found: re.Match[str], direction: Direction) -> None:
         self.begin_again(found, direction)
         remote = self.world.folder / "remote.git"
-        subprocess.run(["git", "init", "--quiet", "--bare", "--initial-branch=main", str(remote)], check=True)
+        bare(remote)
         self.world.config["repository"] = {"remote": str(remote)}
 
     def empty(self, _: re.Match[str], __: Direction) -> None:

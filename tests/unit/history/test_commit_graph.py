@@ -31,6 +31,17 @@ def logs(notes: Path) -> int:
     return sum(" log " in f" {line} " for line in notes.read_text().splitlines())
 
 
+def test_base_of_two_commits_is_searched_once(noted: tuple[GitRepository, Path], tmp_path: Path) -> None:
+    """Git is asked once about two commits, whichever of them is the older one."""
+    repository, notes = noted
+    second = head_of(repository)
+    first = CommitId(git(tmp_path / "snapshots.git", "rev-parse", "main~1"))
+    for _ in range(2):
+        assert repository.is_ancestor(first, second)
+        assert not repository.is_ancestor(second, first)
+    assert notes.read_text().count(" merge-base ") == 1
+
+
 def test_second_question_starts_no_git(noted: tuple[GitRepository, Path]) -> None:
     """A query about one head starts git once, even if the answer was no."""
     repository, notes = noted

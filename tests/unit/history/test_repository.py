@@ -29,7 +29,7 @@ def test_missing_repository_is_created(tmp_path: Path) -> None:
     with repository:
         assert repository.heads() == Heads(None, None)
     path = tmp_path / "state/deep/x"
-    assert [each.name for each in path.iterdir()] == ["y.git"]
+    assert sorted(each.name for each in path.iterdir()) == ["y.git", "y.git.gc"]
     assert git(path / "y.git", "symbolic-ref", "HEAD") == "refs/heads/main"
 
 
@@ -164,4 +164,4 @@ def test_concurrent_creation_gives_one_repository(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert not failures
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["home", "snapshots.git"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["home", "snapshots.git", "snapshots.git.gc"]

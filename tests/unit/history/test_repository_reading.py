@@ -8,9 +8,10 @@ import pytest
 from mirror.errors import HistoryError
 from mirror.history.objects import MAX_TREE_FILE_BYTES
 from mirror.history.repository import GitRepository
-from mirror.model import CommitId
+from mirror.model import CommitId, Heads
 from support.gits import (
     WHEN,
+    bare,
     commit,
     counting_git,
     git,
@@ -19,6 +20,7 @@ from support.gits import (
 )
 
 A, B, C = "ledger/a/keys.json", "public/a/jwks", "public/b/jwks"
+COMMANDS = ("cat-file", "fetch", "rev-parse", "update-ref")
 
 
 def test_steady_pass_starts_one_git(tmp_path: Path) -> None:
@@ -34,6 +36,18 @@ def test_steady_pass_starts_one_git(tmp_path: Path) -> None:
         assert repository.unpushed() == 0
         assert repository.has_commit(head)
     assert len(notes.read_text().splitlines()) == 1
+
+
+def test_missing_branches_start_no_git(tmp_path: Path) -> None:
+    """No process is started to confirm that a branch is missing, or to delete it, if git has no file for it."""
+    extra, notes = counting_git(tmp_path)
+    with open_repository(tmp_path, extra_environ=extra, remote=bare(tmp_path / "remote.git")) as repository:
+        notes.unlink()
+        assert repository.heads() == Heads(None, None)
+        repository.fetch(shallow=False)
+        assert repository.heads() == Heads(None, None)
+    started = [next(word for word in line.split() if word in COMMANDS) for line in notes.read_text().splitlines()]
+    assert started == ["cat-file", "fetch"]
 
 
 def test_open_conversation_sees_what_others_write(repo: GitRepository, tmp_path: Path) -> None:
