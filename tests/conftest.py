@@ -4,7 +4,12 @@ import sys
 
 from hypothesis import HealthCheck, settings
 
-from support.collected import pytest_collection, pytest_collection_modifyitems, pytest_measure_once
+from support.collected import (
+    pytest_collection,
+    pytest_collection_modifyitems,
+    pytest_measure_once,
+    pytest_runtest_protocol,
+)
 from support.limits import (
     _no_process_outlives_its_test,
     pytest_configure,
@@ -40,6 +45,7 @@ __all__ = [
     "pytest_configure",
     "pytest_measure_once",
     "pytest_runtest_call",
+    "pytest_runtest_protocol",
     "pytest_runtest_setup",
     "pytest_runtest_teardown",
     "pytest_sessionstart",

@@ -17,7 +17,7 @@ from mirror.publish.s3 import S3Bucket
 from support.fault_proxy import Fault, FaultProxy, answer, error_answer, running_fault_proxy
 from support.s3 import SECRET_KEY, S3Server, Store, aws_environment
 
-pytestmark = [pytest.mark.s3, pytest.mark.no_cover]  # unit tests reach the same lines
+pytestmark = [pytest.mark.s3, pytest.mark.unmeasured]  # unit tests reach the same lines
 
 SNAPSHOT = CommitId("a" * 40)
 WANTED = PublicObject(ObjectKey("id/jwks"), "https://unused", b"wanted", "application/jwk-set+json", "max-age=300")

@@ -40,7 +40,7 @@ from support.gits import git
 from support.pushers import SIGNATURE, record, statuses
 from support.situations import LEDGER, NAME
 
-pytestmark = pytest.mark.no_cover  # unit tests reach the same lines
+pytestmark = pytest.mark.unmeasured  # unit tests reach the same lines
 
 GARBAGE_COMMITS = int(os.environ.get("OIDC_MIRROR_GARBAGE_COMMITS", "5000"))
 """The long form is 100000."""

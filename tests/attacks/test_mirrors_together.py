@@ -28,7 +28,7 @@ from support.fleets import (
 from support.pushers import statuses
 from support.situations import DISCOVERY_KEY, JWKS_KEY
 
-pytestmark = pytest.mark.no_cover  # unit tests reach the same lines
+pytestmark = pytest.mark.unmeasured  # unit tests reach the same lines
 
 # --------------------------------------------------------------------- mirrors that died, and disks that are empty
 

@@ -19,7 +19,7 @@ from support.situations import ISSUER, JWKS_KEY, NAME
 from support.stages import discovery_body
 from support.worlds import World, running_world
 
-pytestmark = pytest.mark.no_cover  # unit tests reach the same lines
+pytestmark = pytest.mark.unmeasured  # unit tests reach the same lines
 
 # ------------------------------------------------------------------------------ a pusher, and operators' decisions
 

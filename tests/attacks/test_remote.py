@@ -24,7 +24,7 @@ from support.gits import (
     program,
 )
 
-pytestmark = pytest.mark.no_cover  # unit tests reach the same lines
+pytestmark = pytest.mark.unmeasured  # unit tests reach the same lines
 
 LEDGER = "ledger/a/keys.json"
 

@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 60
 def environment(folder: Path) -> dict[str, str]:
     """A home and a temporary folder of the test's own, and none of this machine's settings."""
     plain = {name: value for name, value in os.environ.items() if not name.startswith(("OIDC_", "AWS_", "GIT_"))}
-    return plain | COVERAGE | {"HOME": str(folder), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
+    return plain | {"HOME": str(folder), "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1"}
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def started(folder: Path, *prefix: str, until: str) -> Iterator[tuple["subproces
     """A demo, started by way of the command `prefix`, and its lines up to one that fits `until`; killed at the end."""
     with subprocess.Popen(
         (*prefix, *DEMO, "--serve"),
-        env=environment(folder),
+        env=environment(folder) | COVERAGE,
         cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -1,9 +1,11 @@
-"""Hooks for pytest: the order of the collected tests, and which of them are not measured for coverage."""
+"""Hooks for pytest: the order of the collected tests, and which of them are measured for coverage."""
 
 import gc
 from collections import defaultdict
 from collections.abc import Generator
+from typing import Protocol
 
+import coverage
 import pytest
 
 _WHOLE_PROGRAMS = frozenset({"browser", "e2e", "machines", "torture"})
@@ -13,11 +15,14 @@ _MEASURED = frozenset({"attacks", "unit"})
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
-    """Collect without the garbage collector, and freeze the collected objects.
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Collect without the garbage collector, freeze the collected objects, and measure it in one process alone.
 
-    They live until the end of the run, and the collector would scan them repeatedly.
+    These objects live until the end of the run, and the collector would scan them repeatedly. Modules are imported, so
+    their own lines must be measured; which worker does it makes no difference.
     """
+    worker = getattr(session.config, "workerinput", {}).get("workerid")
+    _measure(session.config, worker in (None, "gw0"))
     gc.disable()
     try:
         return (yield)
@@ -30,11 +35,11 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_measure_once(session: pytest.Session) -> None:
     """Stop the measurement that pytest-cov starts in a worker of xdist before it knows that it is one.
 
-    Nobody reads what it measures, but it would go on in every test with `no_cover` and make it twice as slow.
+    Nobody reads what it measures, but it would go on in every unmeasured test and make it twice as slow.
     """
-    measuring = session.config.pluginmanager.getplugin("_cov")
-    if measuring is not None and hasattr(session.config, "workerinput"):
-        measuring.cov_controller.cov.stop()
+    controller = _controller(session.config)
+    if controller is not None and hasattr(session.config, "workerinput"):
+        controller.cov.stop()
 
 
 @pytest.hookimpl(trylast=True)  # after Hypothesis has added its markers
@@ -51,13 +56,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     limits: defaultdict[str, float] = defaultdict(float)
     for item in items:
         if item.get_closest_marker("hypothesis") or _MEASURED.isdisjoint(_file(item).split("/")):
-            item.add_marker("no_cover")  # a marker of pytest-cov
+            item.add_marker("unmeasured")
         limits[_file(item)] = max(limits[_file(item)], _own_limit(item))
 
     def rank(item: pytest.Item) -> tuple[float, bool]:
         return -limits[_file(item)], _WHOLE_PROGRAMS.isdisjoint(_file(item).split("/"))
 
     items.sort(key=rank)  # the sort is stable: each file stays together, in its order
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> None:
+    """Measure the test and its fixtures, unless it is `unmeasured`.
+
+    pytest-cov's own marker `no_cover` leaves out the call alone, and goes on measuring fixtures.
+    """
+    _measure(item.config, item.get_closest_marker("unmeasured") is None)
+
+
+class _Controller(Protocol):
+    """What this module uses of pytest-cov's controller."""
+
+    started: bool
+    cov: coverage.Coverage
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+def _controller(config: pytest.Config) -> _Controller | None:
+    """pytest-cov's, where the run is measured."""
+    controller: _Controller | None = getattr(config.pluginmanager.getplugin("_cov"), "cov_controller", None)
+    return controller
+
+
+def _measure(config: pytest.Config, wanted: bool) -> None:
+    controller = _controller(config)
+    if controller is not None and controller.started is not wanted:
+        (controller.resume if wanted else controller.pause)()
 
 
 def _file(item: pytest.Item) -> str:

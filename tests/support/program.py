@@ -276,7 +276,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """A hook of pytest: fill `COVERAGE` if the run is measured.
 
     coverage's own `patch = subprocess` would measure every process, and take longer than most commands. It writes its
-    variables into `os.environ` again whenever pytest-cov goes on measuring, which is after each test with `no_cover`.
+    variables into `os.environ` again whenever pytest-cov goes on measuring, which is after each `unmeasured` test.
     """
     if session.config.pluginmanager.hasplugin("_cov"):
         config = Path(__file__).with_name("coverage_of_processes.ini")

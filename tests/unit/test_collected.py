@@ -52,7 +52,7 @@ def test_it():
 STARTS_PROCESSES = """
 import os
 import pytest
-@pytest.mark.no_cover
+@pytest.mark.unmeasured
 def test_unmeasured(): pass
 def test_environment():
     assert [name for name in os.environ if name.startswith("COVERAGE_")] == []
@@ -62,13 +62,21 @@ def test_environment():
 IS_TRACED = """
 import sys
 import pytest
-@pytest.mark.no_cover
-def test_unmeasured():
+@pytest.fixture
+def traced():
+    before = sys.gettrace() is not None
+    yield before
+    assert (sys.gettrace() is not None) == before
+@pytest.mark.unmeasured
+def test_unmeasured(traced):
+    assert not traced
     assert sys.gettrace() is None
-def test_measured():
+def test_measured(traced):
+    assert traced
     assert sys.gettrace() is not None
-@pytest.mark.no_cover
-def test_unmeasured_after():
+@pytest.mark.unmeasured
+def test_unmeasured_after(traced):
+    assert not traced
     assert sys.gettrace() is None
 """
 

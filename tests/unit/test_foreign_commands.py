@@ -23,6 +23,8 @@ from support.foreign_programs import (
 )
 from support.worlds import PROJECT
 
+pytestmark = pytest.mark.unmeasured  # it reads documents
+
 PAGES = (
     *sorted((PROJECT / "docs").rglob("*.md")),
     *(PROJECT / f"{name}.md" for name in ("README", "SECURITY", "CONTRIBUTING")),

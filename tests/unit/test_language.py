@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.unmeasured  # it reads texts
+
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = (
     "README.md",

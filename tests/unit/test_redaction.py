@@ -112,6 +112,7 @@ REVIEWED = {
 }
 
 
+@pytest.mark.unmeasured  # it reads the code
 def test_text_of_an_exception_is_described_wherever_it_is_used() -> None:
     """`str(error)`, `{error}` and `error.args` appear only in the reviewed lines."""
     found = {str(path.relative_to(PACKAGE)): len(set(_raw_texts(path))) for path in PACKAGE.rglob("*.py")}

@@ -14,6 +14,8 @@ from mirror.model import Status
 from mirror.report import ExitStatus
 from support.reference import FOLDER, PAGES, commands
 
+pytestmark = pytest.mark.unmeasured  # it compares documents with the program
+
 PROGRAM = Path(__file__).parents[2] / "mirror"
 DOTTED = re.compile(r"[a-z][a-z_]*(?:\.[a-z][a-z_]*)+")
 NO_EVENTS = frozenset(  # dotted names that are neither events nor codes

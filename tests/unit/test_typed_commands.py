@@ -12,6 +12,8 @@ import pytest
 
 from mirror.cli.main import cli
 
+pytestmark = pytest.mark.unmeasured  # it reads documents
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "CONTRIBUTING.md")
 PROGRAM = re.compile(r"(?:^|[\s(;|])oidc-mirror(?:-admin)?(?= |$)([^|>;&#)`]*)")

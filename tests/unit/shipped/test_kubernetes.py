@@ -21,6 +21,8 @@ from mirror.daemon.scheduler import HealthResult
 from mirror.daemon.web import Sources, application
 from support.machine import demand
 
+pytestmark = pytest.mark.unmeasured  # it reads manifests
+
 FOLDER = Path(__file__).parents[3] / "config/kubernetes"
 OVERLAYS = ("cronjob", "deployment", "sharded")
 VERSIONS = ("1.29", "1.37")

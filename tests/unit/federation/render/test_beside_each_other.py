@@ -27,6 +27,8 @@ from support import cfn_linter
 from support.iam_linter import lint, lint_trust
 from support.rendering import ACCOUNT, BASE, ENTRY
 
+pytestmark = pytest.mark.unmeasured  # test_kinds.py renders the same templates
+
 AWS, GOOGLE, AZURE = ("sts.amazonaws.com", "aws.example.com"), ("google.example.com",), ("api://AzureADTokenExchange",)
 ISSUERS = tuple(
     replace(
@@ -182,7 +184,6 @@ def test_shellcheck_would_see_a_wrong_script() -> None:
     assert "SC2086" in shellcheck("#!/bin/sh\nname=$1\nrm $name\n")
 
 
-@pytest.mark.no_cover  # the linter's own code would be traced too; test_kinds.py renders the same templates
 @pytest.mark.parametrize("kind", ["iam-provider", "iam-role"])
 def test_templates_pass_cfn_lint(kind: str) -> None:
     """Every template of every deployment."""
