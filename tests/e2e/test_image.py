@@ -148,6 +148,7 @@ def make_base(folder: Path, name: str) -> None:
             "--variant=minbase",
             f"--include={PACKAGES}",
             "--format=directory",
+            "--dpkgopt=force-unsafe-io",  # it is thrown away
             *hooks,
             "bookworm",
             root,

@@ -135,10 +135,19 @@ def test_uvx_starts_the_wheel(wheel: Path, tmp_path: Path) -> None:
     assert says_its_version(done.stdout)
 
 
+def give_pip(shared: Path) -> None:
+    """A pip that pipx finds there. Otherwise it makes one and upgrades it, in twice the time of the installation."""
+    venv.create(shared)
+    words = ("pip", "install", "--quiet", "--python", shared / "bin/python", "--require-hashes", "--no-deps")
+    given = run(UV, *words, "-r", PROJECT / "requirements-build.lock")
+    assert given.returncode == 0, given.stderr
+
+
 @pytest.mark.skipif(shutil.which("pipx") is None, reason="pipx is not installed (Debian: apt-get install pipx)")
 def test_pipx_installs_the_clone(tmp_path: Path) -> None:
     """As a user's own program, from the clone that the README begins with."""
     homes = {"PIPX_HOME": str(tmp_path / "pipx"), "PIPX_BIN_DIR": str(tmp_path / "bin"), "PIP_NO_COMPILE": "1"}
+    give_pip(tmp_path / "pipx/shared")
     done = run("pipx", "install", "--python", sys.executable, PROJECT, environ=homes)
     assert done.returncode == 0, done.stdout + done.stderr
     program = tmp_path / "bin/oidc-mirror"
