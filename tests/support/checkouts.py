@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = (
     "bash",
     "cat",
+    "chmod",
     "cp",
     "dirname",
     "env",
@@ -25,6 +26,7 @@ TOOLS = (
     "tail",
     "tee",
     "timeout",
+    "tr",
 )
 
 FAKE_PYTHON = """
@@ -57,6 +59,7 @@ class Checkout:
 
     def fake(self, name: str, body: str) -> None:
         program = self.commands / name
+        program.unlink(missing_ok=True)  # the tools are links to those of this machine
         program.write_text(f"#!{shutil.which('bash')}\n{body}\n", encoding="utf-8")
         program.chmod(0o755)
 

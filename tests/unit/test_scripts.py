@@ -1,4 +1,10 @@
-"""Runs scripts/debian-packages, scripts/relying-parties, scripts/test and .ci/run with fake commands."""
+"""Runs the scripts of set-up and tests, and .ci/run, with fake commands."""
+
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -156,6 +162,51 @@ def test_tests_pass_only_with_both_gates(
     assert run.returncode == status
     assert checkout.calls() == gates
     assert (run.stdout.splitlines()[-1] == "===== 7 passed in 0.10s =====") == (not gates or status == 0)
+
+
+@pytest.mark.parametrize(
+    ("fakes", "printed"),
+    [
+        ({}, True),
+        ({"stat": "echo ext2/ext3"}, False),
+        ({"awk": "echo 5"}, False),
+        ({"df": "echo Avail; echo 1G"}, False),
+        ({"true": "exit 126"}, False),
+    ],
+    ids=["enough", "no tmpfs", "little memory", "small", "no programs"],
+)
+def test_files_of_tests_lie_in_memory_where_it_suffices(
+    checkout: Checkout, fakes: dict[str, str], printed: bool
+) -> None:
+    """Its folder is printed, and writable for any user, only if it is large enough and programs start from it."""
+    usual = {"stat": "echo tmpfs", "awk": "echo 6", "df": "echo Avail; echo '   2G'", "true": "exit 0"}
+    for name, body in {**usual, **fakes}.items():
+        checkout.fake(name, body)
+    folder = Path(f"/dev/shm/oidc-t.{os.getpid()}")
+    try:
+        run = checkout.run("scripts/test-folder", str(os.getpid()))
+        assert (run.returncode, run.stdout, run.stderr) == (0, f"{folder}\n" if printed else "", "")
+        assert folder.exists() == printed
+        assert not printed or stat.S_IMODE(folder.stat().st_mode) == 0o1777
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_folder_of_a_killed_run_is_removed(checkout: Checkout) -> None:
+    """Nobody else would give that memory back; the folder of a process that runs stays."""
+    for name, body in {"stat": "echo tmpfs", "awk": "echo 6", "df": "echo 2G", "true": "exit 126"}.items():
+        checkout.fake(name, body)
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    left, used = (Path(f"/dev/shm/oidc-t.{pid}") for pid in (gone.pid, os.getppid()))
+    try:
+        for folder in (left, used):
+            folder.mkdir()
+        checkout.run("scripts/test-folder", str(os.getpid()))
+        assert (left.exists(), used.exists()) == (False, True)
+    finally:
+        for folder in (left, used):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.parametrize(
