@@ -7,7 +7,9 @@ from hypothesis import HealthCheck, settings
 from support.collected import (
     pytest_collection,
     pytest_collection_modifyitems,
+    pytest_fixture_setup,
     pytest_measure_once,
+    pytest_pyfunc_call,
     pytest_runtest_protocol,
 )
 from support.limits import (
@@ -43,7 +45,9 @@ __all__ = [
     "pytest_collection",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_fixture_setup",
     "pytest_measure_once",
+    "pytest_pyfunc_call",
     "pytest_runtest_call",
     "pytest_runtest_protocol",
     "pytest_runtest_setup",

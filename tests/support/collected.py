@@ -2,7 +2,8 @@
 
 import gc
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import coverage
@@ -67,11 +68,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
-    """Measure the test and its fixtures, unless it is `unmeasured`.
+    """Measure nothing until the test's fixtures are made, and then only if it is not `unmeasured`.
 
-    pytest-cov's own marker `no_cover` leaves out the call alone, and goes on measuring fixtures.
+    pytest-cov's own marker `no_cover` leaves out the call alone, and goes on measuring fixtures and pytest itself.
     """
-    _measure(item.config, item.get_closest_marker("unmeasured") is None)
+    item.config.stash[_IS_MEASURED] = item.get_closest_marker("unmeasured") is None
+    _measure(item.config, False)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(request: pytest.FixtureRequest) -> Generator[None, object, object]:
+    """Measure what makes a fixture."""
+    with _measured(request.config):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Measure the test function."""
+    with _measured(pyfuncitem.config):
+        return (yield)
+
+
+_IS_MEASURED = pytest.StashKey[bool]()
 
 
 class _Controller(Protocol):
@@ -88,6 +107,17 @@ def _controller(config: pytest.Config) -> _Controller | None:
     """pytest-cov's, where the run is measured."""
     controller: _Controller | None = getattr(config.pluginmanager.getplugin("_cov"), "cov_controller", None)
     return controller
+
+
+@contextmanager
+def _measured(config: pytest.Config) -> Iterator[None]:
+    controller = _controller(config)
+    before = controller is not None and controller.started
+    _measure(config, config.stash[_IS_MEASURED])
+    try:
+        yield
+    finally:
+        _measure(config, before)
 
 
 def _measure(config: pytest.Config, wanted: bool) -> None:

@@ -64,15 +64,16 @@ import sys
 import pytest
 @pytest.fixture
 def traced():
-    before = sys.gettrace() is not None
-    yield before
-    assert (sys.gettrace() is not None) == before
+    return sys.gettrace() is not None
 @pytest.mark.unmeasured
 def test_unmeasured(traced):
     assert not traced
     assert sys.gettrace() is None
 def test_measured(traced):
     assert traced
+    assert sys.gettrace() is not None
+def test_measured_to_the_end(request):
+    assert request.getfixturevalue("traced")
     assert sys.gettrace() is not None
 @pytest.mark.unmeasured
 def test_unmeasured_after(traced):
