@@ -44,15 +44,14 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryRule:
-    """The rule for one member: `holds(value, issuer)`, the sentence and remedy if it does not hold, and the source.
+    """The rule for one member: `fault(value, issuer)` is the sentence if it does not hold; its remedy and its source.
 
     `{name}` in the remedy is replaced by the name of the configured entry.
     """
 
     member: str
     code: str
-    holds: Callable[[object, IssuerUrl], bool]
-    sentence: Callable[[object, IssuerUrl], str]
+    fault: Callable[[object, IssuerUrl], str | None]
     remedy: str
     citation: str
 
@@ -74,16 +73,11 @@ def read_discovery(body: bytes, *, issuer: IssuerUrl, jwks_uri: str, name: str =
     if isinstance(document, Reason):
         return Rejected((document,))
     reasons = tuple(
-        _reason(rule, document.get(rule.member), issuer, name)
+        Reason(rule.code, f"{fault} ({rule.citation}).", rule.remedy.format(name=name), f"{_DOCUMENT} {rule.member}")
         for rule in RULES
-        if not rule.holds(document.get(rule.member), issuer)
+        if (fault := rule.fault(document.get(rule.member), issuer)) is not None
     )
     return Rejected(reasons) if reasons else Discovery(issuer, _notes(document.get("jwks_uri"), jwks_uri))
-
-
-def _reason(rule: DiscoveryRule, value: object, issuer: IssuerUrl, name: str) -> Reason:
-    sentence = f"{rule.sentence(value, issuer)} ({rule.citation})."
-    return Reason(rule.code, sentence, rule.remedy.format(name=name), f"{_DOCUMENT} {rule.member}")
 
 
 def _notes(value: object, jwks_uri: str) -> tuple[Note, ...]:
@@ -93,23 +87,18 @@ def _notes(value: object, jwks_uri: str) -> tuple[Note, ...]:
     return (Note("foreign_jwks_uri", sentence),)
 
 
-def _is_issuer(value: object, issuer: IssuerUrl) -> bool:
-    return isinstance(value, str) and value == issuer
-
-
-def _other_issuer(value: object, issuer: IssuerUrl) -> str:
+def _wrong_issuer(value: object, issuer: IssuerUrl) -> str | None:
+    if value == issuer:
+        return None
     sentence = f"The apiserver's issuer is {describe_json(value)}, the configured one {quote(issuer)}"
     if isinstance(value, str) and value.removesuffix("/") == issuer.removesuffix("/"):
         return f"{sentence}; they differ only in the trailing slash, which counts"
     return sentence
 
 
-def _contains(expected: str) -> Callable[[object, IssuerUrl], bool]:
-    return lambda value, _: isinstance(value, list) and expected in value
-
-
-def _lacks(member: str, expected: str) -> Callable[[object, IssuerUrl], str]:
-    return lambda _value, _issuer: f"The member {member} is not an array that contains {expected}"
+def _lacks(member: str, expected: str) -> Callable[[object, IssuerUrl], str | None]:
+    sentence = f"The member {member} is not an array that contains {expected}"
+    return lambda value, _: None if isinstance(value, list) and expected in value else sentence
 
 
 _NOT_KUBERNETES = "Check which server answers at this address; kube-apiserver always sends it."
@@ -118,8 +107,7 @@ RULES = (
     DiscoveryRule(
         "issuer",
         "wrong_issuer",
-        _is_issuer,
-        _other_issuer,
+        _wrong_issuer,
         "If the apiserver's issuer is the public URL, correct `issuer` of this entry. If you move the cluster to the "
         "configured one, this is expected until an apiserver has it as its first --service-account-issuer: "
         "`oidc-mirror render apiserver-flags {name} --keep-issuer OLD` prints the flags of the first step, with OLD "
@@ -129,7 +117,6 @@ RULES = (
     DiscoveryRule(
         "response_types_supported",
         "wrong_response_types",
-        _contains("id_token"),
         _lacks("response_types_supported", "id_token"),
         _NOT_KUBERNETES,
         "OpenID Connect Discovery 1.0, section 3",
@@ -137,7 +124,6 @@ RULES = (
     DiscoveryRule(
         "subject_types_supported",
         "wrong_subject_types",
-        _contains("public"),
         _lacks("subject_types_supported", "public"),
         _NOT_KUBERNETES,
         "OpenID Connect Discovery 1.0, section 3",
@@ -268,10 +254,7 @@ def other_jwks_uri(discovery: bytes | None, ours: str) -> str | None:
     document = None if discovery is None else read_object(discovery, "discovery")
     uri = document.get("jwks_uri") if isinstance(document, Mapping) else None
     is_other = isinstance(uri, str) and uri != ours and uri.startswith("https://") and uri.isprintable()
-    return uri if is_other and isinstance(uri, str) and len(uri) <= _MAX_JWKS_URI else None
-
-
-_MAX_JWKS_URI = 2048
+    return uri if is_other and isinstance(uri, str) and len(uri) <= MAX_URL_CHARACTERS else None
 
 
 def read_public_discovery(body: bytes, issuer: IssuerUrl) -> PublicDiscovery | Rejected:
@@ -311,7 +294,7 @@ def read_public_jwks(body: bytes, *, already_checked: frozenset[Thumbprint]) -> 
     keys = read_jwks(named, policy=_PUBLIC, already_checked=already_checked)
     if isinstance(keys, Rejected):
         return Rejected(tuple(replace(reason, remedy=_MIRROR) for reason in keys.reasons))
-    notes = tuple(Note(note.code, _unknown_key(note)) for note in keys.notes) + repeated
+    notes = tuple(Note(note.code, note.sentence.removesuffix(" It is left out.")) for note in keys.notes) + repeated
     return PublicKeys(keys.keys, notes, _has_key_ops(body))
 
 
@@ -400,10 +383,6 @@ def _is_list_of_texts(value: object) -> bool:
 def _missing(name: str) -> Reason:
     sentence = f"The document's {name} is not an array of texts (OpenID Connect Discovery 1.0, section 3)."
     return Reason("missing_member", sentence, _MIRROR, f"discovery {name}")
-
-
-def _unknown_key(note: Note) -> str:
-    return note.sentence.removesuffix(" It is left out.")
 
 
 # ------------------------------------------------------------------------------ a public JWKS, key by key

@@ -85,9 +85,8 @@ def read_jwks(
 def _entries(document: dict[str, object]) -> list[object] | Reason:
     entries = document.get("keys")
     if not isinstance(entries, list):
-        return _set_reason(
-            "no_keys", ("has no array of keys (RFC 7517, section 5.1)"), "Check which server answers there."
-        )
+        sentence = "has no array of keys (RFC 7517, section 5.1)"
+        return _set_reason("no_keys", sentence, "Check which server answers there.")
     if not entries:
         return _empty()
     if len(entries) > MAX_KEYS:
@@ -276,13 +275,12 @@ MAX_KID_CHARACTERS = 1024
 
 @dataclass(frozen=True, slots=True)
 class KeyRule:
-    """The rule for one member: `holds(members)`, the end of the reason's sentence, the remedy, and the source."""
+    """The rule for one member: `holds(members)`, the end of the reason's sentence, and the source."""
 
     member: str
     code: str
     holds: Callable[[Members], bool]
     sentence: str
-    remedy: str
     citation: str
 
 
@@ -338,7 +336,7 @@ def _failed(rules: tuple[KeyRule, ...], members: Members, where: str) -> tuple[R
         Reason(
             rule.code,
             f"The key's {rule.member} {rule.sentence} ({rule.citation}).",
-            rule.remedy,
+            "Check the key file or the external signer of this apiserver.",
             f"{where}.{rule.member}",
         )
         for rule in rules
@@ -441,47 +439,26 @@ def _is_point(members: Members) -> bool:
     return crv is None or x is None or y is None or is_on_curve(crv, x, y)
 
 
-_SIGNER = "Check the key file or the external signer of this apiserver."
 _UINT = "is not a base64url number of minimal length without padding"
 _COORDINATE = "is not a base64url number of the curve's full length without padding"
 
 COMMON_RULES = (
-    KeyRule("kid", "bad_kid", _has_kid, "is not 1 to 1024 printable characters", _SIGNER, "RFC 7517, section 4.5"),
-    KeyRule("use", "wrong_use", _one_of("use", "sig"), "is not sig", _SIGNER, "RFC 7517, section 4.2"),
-    KeyRule(
-        "key_ops",
-        "wrong_key_ops",
-        _one_of("key_ops", ["verify"]),
-        "is not only verify",
-        _SIGNER,
-        "RFC 7517, section 4.3",
-    ),
+    KeyRule("kid", "bad_kid", _has_kid, "is not 1 to 1024 printable characters", "RFC 7517, section 4.5"),
+    KeyRule("use", "wrong_use", _one_of("use", "sig"), "is not sig", "RFC 7517, section 4.2"),
+    KeyRule("key_ops", "wrong_key_ops", _one_of("key_ops", ["verify"]), "is not only verify", "RFC 7517, section 4.3"),
 )
+_RSA_ALG = _one_of("alg", *RSA_ALGORITHMS)
 RSA_RULES = (
-    KeyRule(
-        "alg",
-        "wrong_alg",
-        _one_of("alg", *RSA_ALGORITHMS),
-        "is not RS256, RS384 or RS512",
-        _SIGNER,
-        "RFC 7518, section 3.3",
-    ),
-    KeyRule("n", "bad_encoding", _is_uint("n"), _UINT, _SIGNER, "RFC 7518, section 6.3.1.1"),
-    KeyRule("e", "bad_encoding", _is_uint("e"), _UINT, _SIGNER, "RFC 7518, section 6.3.1.2"),
+    KeyRule("alg", "wrong_alg", _RSA_ALG, "is not RS256, RS384 or RS512", "RFC 7518, section 3.3"),
+    KeyRule("n", "bad_encoding", _is_uint("n"), _UINT, "RFC 7518, section 6.3.1.1"),
+    KeyRule("e", "bad_encoding", _is_uint("e"), _UINT, "RFC 7518, section 6.3.1.2"),
 )
 EC_RULES = (
-    KeyRule("crv", "wrong_curve", _has_curve, "is not P-256, P-384 or P-521", _SIGNER, "RFC 7518, section 6.2.1.1"),
-    KeyRule(
-        "alg",
-        "wrong_alg",
-        _has_algorithm_of_curve,
-        "is not that of its curve",
-        _SIGNER,
-        "RFC 7518, section 3.4",
-    ),
-    KeyRule("x", "bad_encoding", _is_coordinate("x"), _COORDINATE, _SIGNER, "RFC 7518, section 6.2.1.2"),
-    KeyRule("y", "bad_encoding", _is_coordinate("y"), _COORDINATE, _SIGNER, "RFC 7518, section 6.2.1.3"),
-    KeyRule("y", "not_on_curve", _is_point, "makes no point of the curve with x", _SIGNER, "RFC 7518, section 6.2.1"),
+    KeyRule("crv", "wrong_curve", _has_curve, "is not P-256, P-384 or P-521", "RFC 7518, section 6.2.1.1"),
+    KeyRule("alg", "wrong_alg", _has_algorithm_of_curve, "is not that of its curve", "RFC 7518, section 3.4"),
+    KeyRule("x", "bad_encoding", _is_coordinate("x"), _COORDINATE, "RFC 7518, section 6.2.1.2"),
+    KeyRule("y", "bad_encoding", _is_coordinate("y"), _COORDINATE, "RFC 7518, section 6.2.1.3"),
+    KeyRule("y", "not_on_curve", _is_point, "makes no point of the curve with x", "RFC 7518, section 6.2.1"),
 )
 
 

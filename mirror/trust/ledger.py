@@ -113,7 +113,11 @@ def read_ledger(
         return reject((*reasons, _reason("bad_records", "The member keys is not an array of records.", "keys")))
     if reasons:
         return Rejected(reasons)
-    damaged = [_unknown(name) for name in document if name not in _MEMBERS]
+    damaged = [
+        _reason("unknown_member", f"A ledger has no member {quote(name)}.", json_path_step(name).removeprefix("."))
+        for name in document
+        if name not in _MEMBERS
+    ]
     records: list[KeyRecord] = []
     for i, entry in enumerate(entries):
         record, why = read_record(entry, f"{_DOCUMENT} keys[{i}]", already_checked=already_checked)
@@ -145,10 +149,6 @@ def _head_reasons(document: dict[str, object], issuer: IssuerUrl) -> tuple[Reaso
     if type(version) is not int or version != VERSION:
         reasons.append(_reason("wrong_version", f"The ledger's version is not {VERSION}.", "version"))
     return tuple(reasons)
-
-
-def _unknown(name: str) -> Reason:
-    return _reason("unknown_member", f"A ledger has no member {quote(name)}.", json_path_step(name).removeprefix("."))
 
 
 def _duplicates(records: Iterable[KeyRecord]) -> Iterator[Reason]:
@@ -344,7 +344,7 @@ def read_record(
     """
     if not isinstance(entry, dict):
         return None, (Reason("bad_record", "A record of the ledger is not an object.", _RECORD_REMEDY, where),)
-    status = _status(entry.get("status"))
+    status = _STATUSES.get(str(entry.get("status")))
     if status is None:
         sentence = f"The status {describe_json(entry.get('status'))} is none of {', '.join(Status)}."
         return None, (Reason("bad_status", sentence, _RECORD_REMEDY, f"{where}.status"),)
@@ -371,10 +371,6 @@ def _read(
         return reasons + key
     reasons += _identity_reasons(entry, *(_stated(entry) if isinstance(key, KeyName) else key_id(key)), where)
     return reasons or _built(entry, key, status, revocation)
-
-
-def _status(value: object) -> Status | None:
-    return _STATUSES.get(value) if isinstance(value, str) else None
 
 
 def _member_reasons(entry: Mapping[str, object], status: Status, where: str) -> tuple[Reason, ...]:

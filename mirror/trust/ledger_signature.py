@@ -10,7 +10,7 @@ from base64 import b64encode
 from binascii import a2b_base64
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Literal, TypeAlias, cast
 
@@ -181,7 +181,8 @@ def read_allowed_signers(body: bytes) -> tuple[PublicKey, ...] | tuple[Reason, .
         number = body.count(b"\n", 0, error.start) + 1
         sentence = f"The allowed signers are not UTF-8 at byte {error.start}."
         return (Reason("signers_encoding", sentence, _WRITE_LINE, f"line {number}"),)
-    found = [(number, _signer(line, number)) for number, line in enumerate(map(str.strip, lines), 1) if _is_used(line)]
+    used = [(n, line) for n, line in enumerate(map(str.strip, lines), 1) if line and not line.startswith("#")]
+    found = [(number, _signer(line, number)) for number, line in used]
     reasons = [*(each for _, each in found if isinstance(each, Reason)), *_repeated(found)]
     if not found:
         reasons.append(Reason("signers_empty", "The allowed signers list no key.", _WRITE_LINE, "line 1"))
@@ -198,10 +199,6 @@ _KNOWN_TYPES = frozenset(
     }
 )
 _WRITE_LINE = "Write one line `TYPE BASE64 [comment]` for each key, as it stands in the signer's .pub file."
-
-
-def _is_used(line: str) -> bool:
-    return line != "" and not line.startswith("#")
 
 
 def _signer(line: str, number: int) -> PublicKey | Reason:
@@ -335,14 +332,12 @@ def verify_ledger(
         return VerificationFailure("foreign", foreign, header.kid)
     key = keys.get(header.kid)
     if key is None:
-        return VerificationFailure(
-            "unknown_signer", f"No key that is listed here has the kid {header.kid}.", header.kid
-        )
+        sentence = f"No key that is listed here has the kid {header.kid}."
+        return VerificationFailure("unknown_signer", sentence, header.kid)
     # The key decides which algorithm verifies (RFC 8725, section 3.1); the header may only agree.
     if header.alg != key.alg:
-        return VerificationFailure(
-            "false", f"The header says {header.alg}, and its key signs with {key.alg}.", header.kid
-        )
+        sentence = f"The header says {header.alg}, and its key signs with {key.alg}."
+        return VerificationFailure("false", sentence, header.kid)
     if not _is_signed(text, body, key):
         return VerificationFailure("false", f"Key {header.kid} did not sign these bytes.", header.kid)
     return header
@@ -365,15 +360,7 @@ def _is_signed(text: str, body: bytes, key: PublicKey) -> bool:
 
 def _header_text(header: SignatureHeader, typ: str = TYP) -> str:
     """Give the one valid header for these values: compact, sorted, ASCII."""
-    members = {
-        "alg": header.alg,
-        "issuer": header.issuer,
-        "kid": header.kid,
-        "repository": header.repository,
-        "role": header.role,
-        "typ": typ,
-    }
-    return json.dumps(members, sort_keys=True, separators=(",", ":"))
+    return json.dumps({**asdict(header), "typ": typ}, sort_keys=True, separators=(",", ":"))
 
 
 def _read_signature(signature: bytes) -> tuple[str, SignatureHeader, str] | str:
@@ -409,9 +396,8 @@ def _read_header(body: bytes) -> tuple[SignatureHeader, str] | None:
     texts = cast("dict[str, str]", members)
     if texts["alg"] not in _ALGORITHMS.values() or texts["role"] not in _ROLES or not _KID.fullmatch(texts["kid"]):
         return None
-    header = SignatureHeader(
-        texts["alg"], IssuerUrl(texts["issuer"]), texts["kid"], texts["repository"], cast("Role", texts["role"])
-    )
+    issuer, role = IssuerUrl(texts["issuer"]), cast("Role", texts["role"])
+    header = SignatureHeader(texts["alg"], issuer, texts["kid"], texts["repository"], role)
     return (header, texts["typ"]) if _header_text(header, texts["typ"]).encode() == body else None
 
 

@@ -55,8 +55,6 @@ FEWEST_CHARACTERS = 8
 """The shortest prefix of a kid or a thumbprint that can name a key."""
 _MOST_LISTED = 5
 
-_NOTHING: frozenset[Thumbprint] = frozenset()
-
 
 # ------------------------------------------------------------------------------------------------- finding
 
@@ -130,7 +128,7 @@ def approve(
     identity: KeyId,
     now: datetime,
     *,
-    revoked: frozenset[Thumbprint] = _NOTHING,
+    revoked: frozenset[Thumbprint] = frozenset(),
 ) -> LedgerUpdate | Reason:
     """Held -> published. Another public key of the same kid begins to retire; approving twice changes nothing.
 
@@ -149,9 +147,8 @@ def approve(
         return Reason("key.revoked", sentence, "Give the cluster a new signing key.")
     if record.status not in (Status.HELD, Status.PUBLISHED):
         sentence = f"Key {kid_text(record.key.kid)} is {record.status}, not held."
-        return Reason(
-            "key.not_held", sentence, ("Nothing to approve: the mirror decides again when an apiserver shows it.")
-        )
+        remedy = "Nothing to approve: the mirror decides again when an apiserver shows it."
+        return Reason("key.not_held", sentence, remedy)
     if record.status is Status.PUBLISHED:
         return LedgerUpdate(ledger, (), ())
     moved = [_moved(record, Status.PUBLISHED, held_because=None)]
