@@ -1,8 +1,6 @@
 """Checks of single values, with their units. Each returns the value or raises ValueError with sentence and remedy.
 
 A `ValueError` here carries one text for each mistake: a sentence and its remedy.
-
-Checks of single values of `repository`. Each returns the value or raises ValueError with sentence and remedy.
 What reaches git's command line or a shell at the other end of ssh is held to forms that mean nothing else there.
 """
 
@@ -184,23 +182,23 @@ def bucket(text: str) -> str:
 
 def region(text: str) -> str:
     """The name of a region, of AWS or of another S3 server."""
-    return _fitting(REGION_PATTERN, text, "This is not a region. Write its code, such as ap-southeast-2.")
+    return fitting(REGION_PATTERN, text, "This is not a region. Write its code, such as ap-southeast-2.")
 
 
 def account(value: object) -> str:
     """A 12-digit AWS account id; YAML reads one without a leading zero as a number."""
     text = str(value) if isinstance(value, int | str) else ""
-    return _fitting(ACCOUNT_PATTERN, text, "This is not an AWS account number. Write its 12 digits in quotes.")
+    return fitting(ACCOUNT_PATTERN, text, "This is not an AWS account number. Write its 12 digits in quotes.")
 
 
 def role_arn(text: str) -> str:
     """The ARN of an IAM role."""
-    return _fitting(ROLE_ARN_PATTERN, text, "This is not a role ARN. Write arn:aws:iam::<12 digits>:role/<name>.")
+    return fitting(ROLE_ARN_PATTERN, text, "This is not a role ARN. Write arn:aws:iam::<12 digits>:role/<name>.")
 
 
 def distribution(text: str) -> str:
     """The id of a CloudFront distribution."""
-    return _fitting(DISTRIBUTION_PATTERN, text, "This is not a distribution ID. Write it such as E2QWRUHAPOMQZL.")
+    return fitting(DISTRIBUTION_PATTERN, text, "This is not a distribution ID. Write it such as E2QWRUHAPOMQZL.")
 
 
 def prefix(text: str) -> str:
@@ -251,7 +249,12 @@ def _directive(part: str) -> tuple[str, str]:
     return (name, value) if name == "max-age" else (text, "")
 
 
-def _fitting(pattern: str, text: str, mistake: str) -> str:
+def fitting(pattern: str, text: str, mistake: str) -> str:
+    """The text if all of it matches the pattern.
+
+    Raises:
+        ValueError: It does not; with `mistake`.
+    """
     if re.fullmatch(pattern, text) is None:
         raise ValueError(mistake)
     return text

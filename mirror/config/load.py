@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,9 +18,7 @@ from mirror.config import rules, settings, yaml_reader
 from mirror.config.fields import max_age_seconds
 from mirror.config.layers import IssuerConfig, MergedConfig, merge_layers
 from mirror.config.rules import fleet_findings, public_base_url, publish_findings
-from mirror.config.schema import IssuerEntry, Keys, Notify, Publish, Readback
-from mirror.config.schema import Limits as LimitsShape
-from mirror.config.schema import Repository as RepositoryShape
+from mirror.config.schema import IssuerEntry, Keys, Limits, Notify, Publish, Readback, Repository
 from mirror.config.settings import Settings
 from mirror.config.yaml_reader import Location, Problem, refusal
 from mirror.errors import HistoryError, UsageError
@@ -50,27 +49,20 @@ def load(path: Path, environ: Mapping[str, str] = _NOTHING) -> Settings:
     Raises:
         UsageError: A file cannot be read, or anything in them is wrong; `problems` has every mistake.
     """
-    settings = _loaded(path)
-    key = signing_key_of(environ, settings.repository.signing_key)
-    return replace(settings, repository=replace(settings.repository, signing_key=key))
-
-
-def signing_key_of(environ: Mapping[str, str], configured: Path | None) -> Path | None:
-    """The file of the key that signs ledgers: what the environment names, else what is configured."""
-    named = environ.get(SIGNING_KEY_VARIABLE)
-    return Path(named).absolute() if named else configured
-
-
-def _loaded(path: Path) -> Settings:
     text = _main_text(path)
     base = path.absolute().parent
     main = yaml_reader.load_strict_yaml(text)
     folder = _issuers_dir(main)
-    if folder is None:
-        return _settings({"": text}, main, base, name=str(path))
-    found = _folder(base / folder, folder)
+    found = _Folder() if folder is None else _folder(base / folder, folder)
     settings = _settings({"": text, **found.texts}, main, base, found.problems, name=str(path))
-    return replace(settings, warnings=(*settings.warnings, *found.warnings))
+    return _with_key_of(environ, replace(settings, warnings=(*settings.warnings, *found.warnings)))
+
+
+def _with_key_of(environ: Mapping[str, str], settings: Settings) -> Settings:
+    """The settings with the key that signs ledgers: what the environment names, else what is configured."""
+    named = environ.get(SIGNING_KEY_VARIABLE)
+    key = Path(named).absolute() if named else settings.repository.signing_key
+    return replace(settings, repository=replace(settings.repository, signing_key=key))
 
 
 def issuers_folder(text: str, *, base: Path) -> Path | None:
@@ -147,14 +139,9 @@ def _rule_problems(layers: MergedConfig) -> Iterator[Problem]:
 def _warnings(layers: MergedConfig) -> Iterator[str]:
     yield from (str(Problem("", path, text)) for path, text in rules.root_warnings(layers.root))
     for entry in layers.entries:
-        yield from _entry_warnings(layers, entry)
+        yield from (str(Problem(*layers.trace(entry, path), text)) for path, text in rules.entry_warnings(entry))
     for entry, path, text in rules.fleet_warnings(layers.entries):
         yield str(Problem(entry.file, entry.path + path, text))
-
-
-def _entry_warnings(layers: MergedConfig, entry: IssuerConfig) -> Iterator[str]:
-    for path, text in rules.entry_warnings(entry):
-        yield str(Problem(*layers.trace(entry, path), text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,18 +163,15 @@ def _folder(folder: Path, value: str) -> _Folder:
         return result
     for file in files:
         name = f"{value}/{file.name}"
-        if file.suffix == ".yaml":
-            _add_file(result, file, name)
-        elif file.suffix in (".yml", ".json"):
+        if file.suffix in (".yml", ".json"):
             result.warnings.append(f"{name} is not read. End its name in .yaml.")
+        if file.suffix != ".yaml":
+            continue
+        try:
+            result.texts[name] = _text_of(file)
+        except (OSError, ValueError) as error:
+            result.problems.append(_unread(name, (), error))
     return result
-
-
-def _add_file(result: _Folder, file: Path, name: str) -> None:
-    try:
-        result.texts[name] = _text_of(file)
-    except (OSError, ValueError) as error:
-        result.problems.append(_unread(name, (), error))
 
 
 def _unread(file: str, path: Location, error: Exception) -> Problem:
@@ -245,13 +229,16 @@ def to_settings(layers: MergedConfig, base: Path, warnings: tuple[str, ...]) -> 
     def locate(text: str | None) -> Path | None:
         return None if text is None else base / text
 
-    publishes = _Publishes(locate)
+    @cache  # thousands of issuers share one section
+    def published(publish: Publish) -> settings.PublishSettings:
+        return _publish(publish, locate)
+
     state_dir = base / root.state_dir
     revoked = root.defaults.keys.revoked
     return settings.Settings(
         state_dir=state_dir,
         repository=_repository(root.repository, state_dir, locate),
-        issuers=tuple(_issuer(entry, publishes.of(entry.publish), revoked, locate) for entry in layers.entries),
+        issuers=tuple(_issuer(entry, published(entry.publish), revoked, locate) for entry in layers.entries),
         limits=_limits(root.limits),
         interval=root.interval,
         max_failures=root.max_failures,
@@ -274,7 +261,7 @@ def _notify(notify: Notify, locate: _Locate) -> settings.NotifySettings:
     )
 
 
-def _limits(limits: LimitsShape) -> settings.LimitSettings:
+def _limits(limits: Limits) -> settings.LimitSettings:
     return settings.LimitSettings(
         connect_seconds=limits.connect.total_seconds(),
         total_seconds=limits.total.total_seconds(),
@@ -285,7 +272,7 @@ def _limits(limits: LimitsShape) -> settings.LimitSettings:
     )
 
 
-def _repository(repository: RepositoryShape, state_dir: Path, locate: _Locate) -> settings.RepositorySettings:
+def _repository(repository: Repository, state_dir: Path, locate: _Locate) -> settings.RepositorySettings:
     author_name, author_email = repository.author
     return settings.RepositorySettings(
         path=state_dir / repository.path,
@@ -299,20 +286,6 @@ def _repository(repository: RepositoryShape, state_dir: Path, locate: _Locate) -
         author_name=author_name,
         author_email=author_email,
     )
-
-
-class _Publishes:
-    """Resolves each publish section once: thousands of issuers share one."""
-
-    def __init__(self, locate: _Locate) -> None:
-        self._locate = locate
-        self._known: dict[int, settings.PublishSettings] = {}
-
-    def of(self, publish: Publish) -> settings.PublishSettings:
-        # The shapes outlive this object, so their ids stay theirs.
-        if id(publish) not in self._known:
-            self._known[id(publish)] = _publish(publish, self._locate)
-        return self._known[id(publish)]
 
 
 def _publish(publish: Publish, locate: _Locate) -> settings.PublishSettings:
@@ -466,8 +439,7 @@ class LastGood:
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
         # As when the file was read: systemd gives the key of each service another path.
-        key = signing_key_of(environ, settings.repository.signing_key)
-        return replace(settings, repository=replace(settings.repository, signing_key=key))
+        return _with_key_of(environ, settings)
 
 
 def _adapter() -> Any:

@@ -1,6 +1,5 @@
-"""The schema of the configuration file: every key with its type, its default and its purpose.
+"""The schema of the configuration file: every key with its type, its default as text, and its purpose.
 
-The shape of the configuration file: every key with its kind, its default as text, and what it is for.
 `oidc-mirror schema` and the reference are generated from here. What concerns several keys at once is in `rules`.
 A value of null is as if the key were not written; that is taken care of before a shape is filled.
 
@@ -80,11 +79,8 @@ def _from_text(check: Callable[[str], _Read]) -> Callable[[object], _Read]:
 
 
 def _name(text: str) -> str:
-    if re.fullmatch(NAME_PATTERN, text) is None:
-        raise ValueError(
-            "This is not a name. Use up to 63 lower-case letters, digits and hyphens, and no hyphen at the beginning."
-        )
-    return text
+    mistake = "This is not a name. Use up to 63 lower-case letters, digits and hyphens, and no hyphen at the beginning."
+    return fields.fitting(NAME_PATTERN, text, mistake)
 
 
 def _audience(text: str) -> str:
@@ -111,11 +107,8 @@ def one_or_list(value: object) -> object:
 
 
 def _thumbprint(text: str) -> str:
-    if re.fullmatch(THUMBPRINT_PATTERN, text) is None:
-        raise ValueError(
-            "This is not a thumbprint. Copy the 43 characters that `oidc-mirror status` shows for the key (RFC 7638)."
-        )
-    return text
+    mistake = "This is not a thumbprint. Copy the 43 characters that `oidc-mirror status` shows for the key (RFC 7638)."
+    return fields.fitting(THUMBPRINT_PATTERN, text, mistake)
 
 
 def _day(text: str) -> date:
@@ -204,12 +197,19 @@ _Items = Field(strict=False)  # a list in the file, a tuple here
 _OneOrList = BeforeValidator(one_or_list)
 
 
-class _OrText:
-    """Declares in the JSON Schema that one text stands for a list of it."""
+class _Declared:
+    """Declares in the JSON Schema which other forms are valid: `change` gets the schema of the section."""
+
+    def __init__(self, change: Callable[[dict[str, Any]], dict[str, object]]) -> None:
+        self._change = change
 
     def __get_pydantic_json_schema__(self, section: CoreSchema, describe: GetJsonSchemaHandler) -> dict[str, object]:
-        listed = describe(section)
-        return {"anyOf": [listed["items"], listed]}
+        return self._change(describe(section))
+
+
+_OrText = _Declared(lambda listed: {"anyOf": [listed["items"], listed]})  # one text stands for a list of it
+_OrFalse = _Declared(lambda section: {"anyOf": [{"const": False}, section]})
+_TwoForms = _Declared(lambda section: {"anyOf": section["oneOf"]})
 
 
 def _key(default: Any = ..., *, description: str) -> Any:
@@ -412,13 +412,13 @@ class FormerIssuer(Section):
 class Audiences(Section):
     """The audiences of the pods' tokens by cloud; a cloud with none takes its usual one."""
 
-    aws: Annotated[tuple[Audience, ...], _OneOrList, _Items, Field(max_length=AWS_AUDIENCES), _OrText()] = _key(
+    aws: Annotated[tuple[Audience, ...], _OneOrList, _Items, Field(max_length=AWS_AUDIENCES), _OrText] = _key(
         (), description="Audiences that AWS accepts; without any sts.amazonaws.com."
     )
-    gcp: Annotated[tuple[GoogleAudience, ...], _OneOrList, _Items, Field(max_length=GCP_AUDIENCES), _OrText()] = _key(
+    gcp: Annotated[tuple[GoogleAudience, ...], _OneOrList, _Items, Field(max_length=GCP_AUDIENCES), _OrText] = _key(
         (), description="Audiences that Google accepts; without any the full name of the pool's provider."
     )
-    azure: Annotated[tuple[AzureAudience, ...], _OneOrList, _Items, Field(max_length=20), _OrText()] = _key(
+    azure: Annotated[tuple[AzureAudience, ...], _OneOrList, _Items, Field(max_length=20), _OrText] = _key(
         (), description="Audiences that Entra accepts, one a credential; without any api://AzureADTokenExchange."
     )
 
@@ -429,13 +429,6 @@ LIST_FORM, MAP_FORM = "(list)", "(map)"
 
 def _form(value: object) -> str:
     return MAP_FORM if isinstance(value, dict | Audiences) else LIST_FORM
-
-
-class _TwoForms:
-    """Declares in the JSON Schema that either form is valid."""
-
-    def __get_pydantic_json_schema__(self, section: CoreSchema, describe: GetJsonSchemaHandler) -> dict[str, object]:
-        return {"anyOf": describe(section)["oneOf"]}
 
 
 class IssuerKeys(Section):
@@ -465,7 +458,7 @@ class IssuerKeys(Section):
         Annotated[tuple[Audience, ...], _Items, Field(max_length=AWS_AUDIENCES), Tag(LIST_FORM)]
         | Annotated[Audiences, Tag(MAP_FORM)],
         Discriminator(_form),
-        _TwoForms(),
+        _TwoForms,
     ] = _key(
         (),
         description="Audiences of the pods' tokens, by cloud, or as a list that is sorted out by their texts. A token"
@@ -502,13 +495,6 @@ def _off(value: object) -> object:
     return Http.model_construct(listen=None) if value is False else value
 
 
-class _OrFalse:
-    """Declares in the JSON Schema that `false` is also valid."""
-
-    def __get_pydantic_json_schema__(self, section: CoreSchema, describe: GetJsonSchemaHandler) -> dict[str, object]:
-        return {"anyOf": [{"const": False}, describe(section)]}
-
-
 class Root(Section):
     """The whole file."""
 
@@ -527,7 +513,7 @@ class Root(Section):
         None, description="File that gets the metrics after each pass, for the textfile collector."
     )
     notify: Notify = _key({}, description="Messages to operators, and a sign of life.")
-    http: Annotated[Http, BeforeValidator(_off), _OrFalse()] = _key(
+    http: Annotated[Http, BeforeValidator(_off), _OrFalse] = _key(
         {}, description="The daemon's pages; false switches them off."
     )
     limits: Limits = _key({}, description="Limits with units.")

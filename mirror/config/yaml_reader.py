@@ -25,15 +25,8 @@ from mirror.errors import UsageError
 _MAX_DIGITS = 18
 
 
-@dataclass(frozen=True, slots=True)
-class Plain:
-    """Data that was read, to distinguish `null` from nothing."""
-
-    data: object
-
-
-def read_json(text: str, *, max_depth: int) -> Plain | None:
-    """Read strict JSON; None when the text is none, so that the YAML reader says what is wrong and where.
+def read_json(text: str, *, max_depth: int) -> object | None:
+    """Read a strict JSON object or array; None when it is none, so that the YAML reader says what is wrong and where.
 
     None is also the answer to duplicate names, huge numbers, lone surrogates and nesting beyond `max_depth`.
     """
@@ -41,7 +34,7 @@ def read_json(text: str, *, max_depth: int) -> Plain | None:
         data = json.loads(text, object_pairs_hook=_unique, parse_int=_integer, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
-    return Plain(data) if _is_plain(data, max_depth) else None
+    return data if _is_plain(data, max_depth) else None
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -199,9 +192,9 @@ def load_strict_yaml(text: str, *, file: str = "", with_lines: bool = False) -> 
     refused = _refused(text)
     if refused:
         return YamlDocument(problems=[Problem(file, (), refused)])
-    plain = read_json(text, max_depth=MAX_DEPTH) if not with_lines and text.lstrip()[:1] in ("{", "[") else None
-    if plain is not None:
-        return YamlDocument(data=plain.data, readable=True)
+    data = read_json(text, max_depth=MAX_DEPTH) if not with_lines and text.lstrip()[:1] in ("{", "[") else None
+    if data is not None:
+        return YamlDocument(data=data, readable=True)
     return _Builder(file, with_lines=with_lines).build(text)
 
 
