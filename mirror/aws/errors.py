@@ -70,37 +70,19 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
 )
 
 # Answers without a body (HEAD) and stores that name the same trouble differently.
-_SAME_AS: Mapping[str, str] = {
-    "400": "BadRequest",
-    "403": "AccessDenied",
-    "AllAccessDisabled": "AccessDenied",
-    "InvalidBucketOwner": "AccessDenied",
-    "301": "PermanentRedirect",
-    "307": "PermanentRedirect",
-    "TemporaryRedirect": "PermanentRedirect",
-    "IllegalLocationConstraintException": "PermanentRedirect",
-    "AuthorizationHeaderMalformed": "PermanentRedirect",
-    "ExpiredTokenException": "ExpiredToken",
-    "RequestExpired": "ExpiredToken",
-    "TokenRefreshRequired": "ExpiredToken",
-    "InvalidClientTokenId": "InvalidAccessKeyId",
-    "UnrecognizedClientException": "InvalidAccessKeyId",
-    "InvalidToken": "InvalidAccessKeyId",
-    "500": "InternalError",
-    "502": "InternalError",
-    "504": "InternalError",
-    "503": "SlowDown",
-    "ServiceUnavailable": "SlowDown",
-    "Throttling": "SlowDown",
-    "ThrottlingException": "SlowDown",
-    "RequestLimitExceeded": "SlowDown",
-    "TooManyRequests": "SlowDown",
-    "429": "SlowDown",
-    "501": "NotImplemented",
-    "409": "ConditionalRequestConflict",
-    "OperationAborted": "ConditionalRequestConflict",
-    "412": "PreconditionFailed",
+_OTHER_NAMES: Mapping[str, str] = {
+    "BadRequest": "400",
+    "AccessDenied": "403 AllAccessDisabled InvalidBucketOwner",
+    "PermanentRedirect": "301 307 TemporaryRedirect IllegalLocationConstraintException AuthorizationHeaderMalformed",
+    "ExpiredToken": "ExpiredTokenException RequestExpired TokenRefreshRequired",
+    "InvalidAccessKeyId": "InvalidClientTokenId UnrecognizedClientException InvalidToken",
+    "InternalError": "500 502 504",
+    "SlowDown": "429 503 ServiceUnavailable Throttling ThrottlingException RequestLimitExceeded TooManyRequests",
+    "NotImplemented": "501",
+    "ConditionalRequestConflict": "409 OperationAborted",
+    "PreconditionFailed": "412",
 }
+_SAME_AS = {other: code for code, others in _OTHER_NAMES.items() for other in others.split()}
 
 TRANSIENT_CODES = frozenset(
     {
@@ -189,17 +171,8 @@ def _code_of_name(error: Exception) -> str:
 _ADMIN_OTHER = "Correct what the cause names, and run the command again: what is done already is not done twice."
 
 
-ADMIN_ERRORS = (
-    boto.BotoCoreError,
-    boto.ClientError,
-    boto.HTTPClientError,
-    CredentialsError,
-    ResponseParserError,
-    HTTPError,
-    OSError,
-    ValueError,
-    LookupError,
-)
+_ANY_ERRORS = (boto.BotoCoreError, boto.ClientError, CredentialsError, HTTPError, OSError)
+ADMIN_ERRORS = (*_ANY_ERRORS, ResponseParserError, ValueError, LookupError)
 """What botocore and the libraries below it raise; the last two for an endpoint or an answer that cannot be read."""
 
 
@@ -217,7 +190,10 @@ def admin_errors_translated(sentence: str, action: str) -> Iterator[None]:
     try:
         yield
     except ADMIN_ERRORS as error:
-        raise _admin_error(error, sentence, action) from None
+        response = error.response if isinstance(error, boto.ClientError) else {}
+        code = code_of(error, response)
+        remedy = (REMEDIES.get(code, _NO_REMEDY).administrator or _ADMIN_OTHER).format(action=action)
+        raise BucketError(sentence, cause=cause_of(error, response, code), remedy=remedy, code=code) from None
 
 
 def admin_error(code: str, sentence: str) -> BucketError:
@@ -225,32 +201,16 @@ def admin_error(code: str, sentence: str) -> BucketError:
     return BucketError(sentence, remedy=REMEDIES[code].administrator, code=code)
 
 
-def _admin_error(error: Exception, sentence: str, action: str) -> BucketError:
-    response = error.response if isinstance(error, boto.ClientError) else {}
-    code = code_of(error, response)
-    remedy = REMEDIES.get(code, _NO_REMEDY).administrator or _ADMIN_OTHER
-    return BucketError(sentence, cause=cause_of(error, response, code), remedy=remedy.format(action=action), code=code)
-
-
 def cloudfront_remedy(code: str, distribution: str) -> str:
     """What to do about a refused invalidation; empty where there is nothing particular to do."""
     return REMEDIES.get(code, _NO_REMEDY).cloudfront.format(distribution=distribution)
 
 
-S3_ERRORS = (
-    boto.BotoCoreError,
-    boto.ClientError,
-    boto.HTTPClientError,
-    CredentialsError,
-    HTTPError,
-    HTTPException,
-    OSError,
-    CancelledError,
-)
+S3_ERRORS = (*_ANY_ERRORS, HTTPException, CancelledError)
 """What botocore and the libraries below it raise, also in the middle of a body, and what `DeadlineExecutor` raises."""
 
 _STS_OPERATIONS = frozenset({"AssumeRole", "AssumeRoleWithWebIdentity"})
-_PROFILE_VARIABLES = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")  # in botocore's order
+PROFILE_VARIABLES = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")  # in botocore's order
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +344,7 @@ def _profile(publish: PublishSettings) -> tuple[str, str]:
     """The name of the profile that botocore uses, and the setting that it comes from."""
     if publish.profile is not None:
         return publish.profile, "publish.profile"
-    found = ((os.environ.get(variable), variable) for variable in _PROFILE_VARIABLES)
+    found = ((os.environ.get(variable), variable) for variable in PROFILE_VARIABLES)
     return next(((name, variable) for name, variable in found if name), ("default", "publish.profile"))
 
 

@@ -30,20 +30,11 @@ from botocore.credentials import (
     ProfileProviderBuilder,
     ReadOnlyCredentials,
 )
-from botocore.exceptions import (
-    ConnectionClosedError,
-    ConnectTimeoutError,
-    EndpointConnectionError,
-    NoCredentialsError,
-    ParamValidationError,
-    ReadTimeoutError,
-)
 from botocore.loaders import Loader
 from botocore.session import Session
-from botocore.session import Session as BotocoreSession
 from botocore.utils import parse_timestamp
 
-from mirror.aws.errors import CredentialsError
+from mirror.aws.errors import PROFILE_VARIABLES, CredentialsError
 from mirror.concurrency import DeadlineExecutor, reap
 from mirror.config.settings import PublishSettings
 from mirror.log import log_call, logs_calls
@@ -63,7 +54,7 @@ def session(publish: PublishSettings) -> boto3.session.Session:
     """
     if publish.profile is None:
         refuse_empty_profile(os.environ)
-    made = BotocoreSession(profile=publish.profile)
+    made = Session(profile=publish.profile)
     made.register_component("data_loader", _loader(*made.get_component("data_loader").search_paths))
     made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
     if logs_calls():
@@ -118,12 +109,8 @@ def moment(value: str) -> datetime:
 def _log_request(**sent: Any) -> None:
     request = sent["request"]
     # The URL alone: headers hold the signature, bodies of STS hold tokens, a query may hold either.
-    log_call(
-        "aws.request",
-        operation=_operation(sent["event_name"]),
-        method=request.method,
-        url=request.url.partition("?")[0],
-    )
+    url = request.url.partition("?")[0]
+    log_call("aws.request", operation=_operation(sent["event_name"]), method=request.method, url=url)
 
 
 def _log_response(**received: Any) -> None:
@@ -171,7 +158,7 @@ def _loader(*search_paths: str) -> _Loader:
 class _Role:
     """A source of credentials that assumes `role_arn` with what the session has, again before they expire."""
 
-    def __init__(self, made: BotocoreSession, region: str, role_arn: str) -> None:
+    def __init__(self, made: Session, region: str, role_arn: str) -> None:
         self._base = made.get_component("credential_provider")
         self._sts = partial(made.create_client, region_name=region, config=short_timeouts())
         self._role_arn = role_arn
@@ -179,7 +166,7 @@ class _Role:
     def load_credentials(self) -> Credentials:
         source = self._base.load_credentials()
         if source is None:
-            raise NoCredentialsError
+            raise boto.NoCredentialsError
         fetcher = AssumeRoleCredentialFetcher(
             client_creator=self._sts,
             source_credentials=source,
@@ -240,10 +227,6 @@ _VARIABLES = {
     "secret access key": ("AWS_SECRET_ACCESS_KEY",),
     "session token": ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"),
 }
-_TOKEN_VARIABLES = (
-    ("AWS_CONTAINER_AUTHORIZATION_TOKEN", False),
-    ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", True),
-)
 
 
 class CheckedProvider:
@@ -308,8 +291,12 @@ class _Checked:
 
 
 _FILE_VARIABLES = ("AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
-_PROFILE_VARIABLES = ("AWS_DEFAULT_PROFILE", "AWS_PROFILE")  # in botocore's order
-_UNREACHED = (EndpointConnectionError, ConnectTimeoutError, ReadTimeoutError, ConnectionClosedError)
+_UNREACHED = (
+    boto.EndpointConnectionError,
+    boto.ConnectTimeoutError,
+    boto.ReadTimeoutError,
+    boto.ConnectionClosedError,
+)
 
 
 @contextmanager
@@ -326,7 +313,7 @@ def _explained() -> Iterator[None]:
             raise
         cause = f"the file {error.filename}{_of_variable(str(error.filename))} cannot be read: {error.strerror}"
         raise CredentialsError("CredentialRetrieval", cause) from None
-    except ParamValidationError as error:
+    except boto.ParamValidationError as error:
         if "WebIdentityToken" not in str(error):
             raise
         path = os.environ.get(_FILE_VARIABLES[0], "of the web identity token")
@@ -347,7 +334,7 @@ def refuse_empty_profile(environ: Mapping[str, str]) -> None:
     Raises:
         CredentialsError: There is one.
     """
-    variable = next((each for each in _PROFILE_VARIABLES if each in environ), None)
+    variable = next((each for each in PROFILE_VARIABLES if each in environ), None)
     if variable is not None and not environ[variable]:
         raise CredentialsError("EmptyProfile", f"the environment variable {variable} is set and empty")
 
@@ -371,14 +358,11 @@ def _check_container_token(environ: Mapping[str, str]) -> None:
     """The authorization token of ECS and of EKS Pod Identity goes into a header too."""
     if not (environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI") or environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")):
         return
-    for variable, is_file in _TOKEN_VARIABLES:
-        value, place = environ.get(variable, ""), f"the environment variable {variable}"
-        if is_file and value:
-            place = f"the file {value} ({variable})"
-            with suppress(OSError, UnicodeDecodeError), open(value, encoding="utf-8") as file:  # noqa: PTH123  as botocore
-                value = file.read()
-        if not value or (is_file and value == environ.get(variable)):
-            continue
+    token, path = (environ.get(f"AWS_CONTAINER_AUTHORIZATION_TOKEN{end}", "") for end in ("", "_FILE"))
+    found = {"the environment variable AWS_CONTAINER_AUTHORIZATION_TOKEN": token}
+    with suppress(OSError, UnicodeDecodeError), open(path, encoding="utf-8") as file:  # noqa: PTH123  as botocore
+        found[f"the file {path} (AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE)"] = file.read()
+    for place, value in found.items():
         remember(value)
         if fault := fault_of(value):
             cause = f"the token for the container's credentials in {place} {fault}"

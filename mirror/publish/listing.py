@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from mirror.addresses import common_folder
 from mirror.concurrency import thread_map
@@ -41,14 +40,13 @@ def list_buckets(
     ports: Ports, keys: Iterable[tuple[PublishSettings, ObjectKey]], *, workers: int
 ) -> Mapping[Target, BucketListing]:
     """List every bucket once, below the longest folder that its keys share. Errors are values."""
-    found = sorted(
-        ((bucket_identity(publish), publish, key) for publish, key in keys), key=lambda entry: repr(entry[0])
-    )
-    groups = {each: tuple(group) for each, group in groupby(found, key=lambda entry: entry[0])}
+    groups: dict[Target, list[tuple[PublishSettings, ObjectKey]]] = {}
+    for publish, key in keys:
+        groups.setdefault(bucket_identity(publish), []).append((publish, key))
 
-    def one(group: tuple[tuple[Target, PublishSettings, ObjectKey], ...]) -> BucketListing:
+    def one(group: list[tuple[PublishSettings, ObjectKey]]) -> BucketListing:
         try:
-            return BucketListing(ports.bucket(group[0][1]).list(common_folder(key for _, _, key in group)))
+            return BucketListing(ports.bucket(group[0][0]).list(common_folder(key for _, key in group)))
         except BucketError as error:
             return BucketListing(error=error)
 

@@ -160,7 +160,11 @@ class PublicHttpClient:
         if kind not in self._transports:
             limits = httpx.Limits(max_connections=POOL_CONNECTIONS, keepalive_expiry=KEEPALIVE_SECONDS)
             self._transports[kind] = httpx.AsyncHTTPTransport(
-                verify=_context(readback.ca_file), trust_env=False, limits=limits, proxy=readback.proxy
+                # Trusts that file alone; without it what this machine and `SSL_CERT_FILE` trust (not certifi).
+                verify=ssl.create_default_context(cafile=readback.ca_file),
+                trust_env=False,
+                limits=limits,
+                proxy=readback.proxy,
             )
         return self._transports[kind]
 
@@ -170,13 +174,6 @@ def _https(url: str) -> httpx.URL:
     if parsed.scheme != "https":
         raise httpx.UnsupportedProtocol(f"{url} is not an https URL")
     return parsed
-
-
-def _context(ca_file: Path | None) -> ssl.SSLContext:
-    """Trusts that file alone; without it what this machine trusts, and what `SSL_CERT_FILE` says (not certifi)."""
-    if ca_file is None:
-        return ssl.create_default_context()
-    return ssl.create_default_context(cafile=str(ca_file))
 
 
 def _request(url: httpx.URL, readback: ReadbackSettings, total_seconds: float) -> httpx.Request:

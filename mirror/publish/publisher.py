@@ -1,8 +1,8 @@
 """Carry the object actions out, and read the result back as an anonymous client."""
 
 import re
-from collections.abc import Callable, Collection, Container, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Lock
 
@@ -101,9 +101,8 @@ def _reported(decision: PutObject, effect: Effect) -> ObjectReport:
 def _repair_events(decision: PutObject) -> tuple[Event, ...]:
     if decision.action is not Action.REPAIR:
         return ()
-    return (
-        Event("drift.repaired", f"{decision.desired.key} is as committed again.", fields={"key": decision.desired.key}),
-    )
+    key = decision.desired.key
+    return (Event("drift.repaired", f"{key} is as committed again.", fields={"key": key}),)
 
 
 def _race(desired: PublicObject, level: Level) -> Event:
@@ -148,14 +147,13 @@ def unkept_headers(bucket: Bucket, desired: PublicObject) -> frozenset[str]:
 
 def not_kept(desired: PublicObject, names: Collection[str]) -> Event:
     """`bucket.header_not_kept`, reported once: then the mirror no longer puts an object because of these headers."""
+    listed = ", ".join(sorted(names))
     sentence = (
-        f"The store did not keep {', '.join(sorted(names))} of {desired.key}, which was put just now; the mirror no "
+        f"The store did not keep {listed} of {desired.key}, which was put just now; the mirror no "
         "longer compares it. Without Cache-Control caches choose for themselves how old a JWKS may be: use a store, or "
         "a CDN in front of it, that sends it."
     )
-    return Event(
-        "bucket.header_not_kept", sentence, Level.WARNING, {"key": desired.key, "headers": ", ".join(sorted(names))}
-    )
+    return Event("bucket.header_not_kept", sentence, Level.WARNING, {"key": desired.key, "headers": listed})
 
 
 def audit_headers(
@@ -221,7 +219,7 @@ class ReadbackResult:
     fresh: bool
     safe_to_sign_at: datetime | None = None
     events: tuple[Event, ...] = ()
-    failures: tuple[Reason, ...] = field(default=())
+    failures: tuple[Reason, ...] = ()
     seconds: float | None = None
 
     def summary(self) -> PublicReadback:
@@ -338,32 +336,21 @@ def compare(response: PublicResponse, expected: PublicObject) -> tuple[Reason, .
     Codes: `stale_or_foreign`, `wrong_content_type` (the media type is compared, not its parameters) and
     `wrong_cache_control`.
     """
-    reasons = (_compare_body(response, expected), _compare_type(response, expected), _compare_cache(response, expected))
-    return tuple(reason for reason in reasons if reason is not None)
+    return tuple(_differences(response, expected))
 
 
-def _compare_body(response: PublicResponse, expected: PublicObject) -> Reason | None:
-    if response.body == expected.body:
-        return None
-    sentence = f"The public URL shows {len(response.body)} other bytes than the {len(expected.body)} that we published."
-    remedy = "Invalidate the CDN in front of the bucket; without one, find out what else serves this URL."
-    return Reason(OTHER_BYTES, sentence, remedy, expected.url)
-
-
-def _compare_type(response: PublicResponse, expected: PublicObject) -> Reason | None:
-    if _media_type(response.content_type) == _media_type(expected.content_type):
-        return None
-    sentence = f"The public URL says Content-Type `{response.content_type}` instead of `{expected.content_type}`."
+def _differences(seen: PublicResponse, meant: PublicObject) -> Iterator[Reason]:
+    if seen.body != meant.body:
+        sentence = f"The public URL shows {len(seen.body)} other bytes than the {len(meant.body)} that we published."
+        remedy = "Invalidate the CDN in front of the bucket; without one, find out what else serves this URL."
+        yield Reason(OTHER_BYTES, sentence, remedy, meant.url)
     remedy = "The next audit repairs the object; a proxy or CDN in front of it must not change the header."
-    return Reason("wrong_content_type", sentence, remedy, expected.url)
-
-
-def _compare_cache(response: PublicResponse, expected: PublicObject) -> Reason | None:
-    if _directives(response.cache_control) == _directives(expected.cache_control):
-        return None
-    sentence = f"The public URL says Cache-Control `{response.cache_control}` instead of `{expected.cache_control}`."
-    remedy = "The next audit repairs the object; a proxy or CDN in front of it must not change the header."
-    return Reason("wrong_cache_control", sentence, remedy, expected.url)
+    if _media_type(seen.content_type) != _media_type(meant.content_type):
+        sentence = f"The public URL says Content-Type `{seen.content_type}` instead of `{meant.content_type}`."
+        yield Reason("wrong_content_type", sentence, remedy, meant.url)
+    if _directives(seen.cache_control) != _directives(meant.cache_control):
+        sentence = f"The public URL says Cache-Control `{seen.cache_control}` instead of `{meant.cache_control}`."
+        yield Reason("wrong_cache_control", sentence, remedy, meant.url)
 
 
 def _media_type(text: str) -> str:

@@ -24,7 +24,6 @@ from mirror.aws.errors import (
     code_of,
     s3_errors_translated,
 )
-from mirror.aws.iam_policy import AccessBlock
 from mirror.aws.public_access import bucket_access_block, bucket_policy_text
 from mirror.aws.sessions import CONNECT_SECONDS, READ_ATTEMPTS, READ_SECONDS
 from mirror.aws.sessions import session as session_of
@@ -47,7 +46,6 @@ MAX_LIST_PAGES = 1000
 REQUEST_SECONDS = 12.0
 """The longest that one request takes, its second attempt and the last byte of its body included."""
 _CHUNK_BYTES = 64 * 1024
-_TRIES = 2
 _ARCHIVED = "InvalidObjectState"
 """An object that a lifecycle rule moved to an archive (S3 API reference, GetObject, "Errors")."""
 _PAUSE_SECONDS = 0.2
@@ -94,7 +92,9 @@ class S3Bucket:
         found: dict[ObjectKey, ListedObject] = {}
         with s3_errors_translated(S3Operation("listed", "s3:ListBucket", self._publish, prefix)):
             for number, page in enumerate(self._pages(prefix), start=1):
-                self._refuse_endless(number)
+                if number > self._max_pages:
+                    attempt = S3Operation("listed", "s3:ListBucket", self._publish)
+                    raise bucket_error_for("TooManyObjects", attempt, cause=f"more than {self._max_pages} pages")
                 found.update((ObjectKey(entry["Key"]), listed(entry)) for entry in page.get("Contents", ()))
         return found
 
@@ -145,17 +145,13 @@ class S3Bucket:
         conditional: PutObjectRequestTypeDef = (
             {**request, "IfNoneMatch": "*"} if expected_etag is None else {**request, "IfMatch": expected_etag}
         )
-        for pause_seconds in (_PAUSE_SECONDS,) * (_TRIES - 1):
-            outcome = self._try(obj, conditional, expected_etag)
-            if not isinstance(outcome, BucketError):
-                return outcome
-            if outcome.code not in TRANSIENT_CODES:
-                raise outcome
-            time.sleep(pause_seconds)
-        outcome = self._try(obj, conditional, expected_etag)
-        if isinstance(outcome, BucketError):
-            raise outcome
-        return outcome
+        try:
+            return self._try(obj, conditional, expected_etag)
+        except BucketError as error:
+            if error.code not in TRANSIENT_CODES:
+                raise
+        time.sleep(_PAUSE_SECONDS)
+        return self._try(obj, conditional, expected_etag)
 
     def _put_after_looking(self, obj: PublicObject, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
         """For a store without conditional writes: two writers can both get success, so run only one."""
@@ -167,16 +163,9 @@ class S3Bucket:
             return self._after(failure, obj, expected_etag)
         return _found(obj, self.get(obj.key))
 
-    def _try(
-        self, obj: PublicObject, request: "PutObjectRequestTypeDef", expected_etag: ETag | None
-    ) -> PutResult | BucketError:
+    def _try(self, obj: PublicObject, request: "PutObjectRequestTypeDef", expected_etag: ETag | None) -> PutResult:
         sent = self._send(request)
-        if not isinstance(sent, BucketError):
-            return PutStored(sent)
-        try:
-            return self._after(sent, obj, expected_etag)
-        except BucketError as error:
-            return error
+        return self._after(sent, obj, expected_etag) if isinstance(sent, BucketError) else PutStored(sent)
 
     def _send(self, request: "PutObjectRequestTypeDef") -> ETag | BucketError:
         try:
@@ -214,14 +203,13 @@ class S3Bucket:
         except ClientError as error:
             if is_absent_under(key, error, self._clients.reads, self._publish):
                 return None
-            if code_of(error, error.response) == _ARCHIVED:
-                return self._archived(key)
-            raise
+            if code_of(error, error.response) != _ARCHIVED:
+                raise
+            answer_to_head = self._clients.reads.head_object(
+                Bucket=self._publish.bucket, Key=key, **owner(self._publish)
+            )
+            return StoredObject(body=b"", **headers(answer_to_head))
         return _stored(answer)
-
-    def _archived(self, key: ObjectKey) -> StoredObject | None:
-        answer = self._clients.reads.head_object(Bucket=self._publish.bucket, Key=key, **owner(self._publish))
-        return StoredObject(body=b"", **headers(answer))
 
     def _head(self, key: ObjectKey) -> StoredHeaders | None:
         try:
@@ -234,11 +222,6 @@ class S3Bucket:
 
     def _reading(self, key: ObjectKey) -> S3Operation:
         return S3Operation("read", "s3:GetObject", self._publish, key)
-
-    def _refuse_endless(self, pages: int) -> None:
-        if pages > self._max_pages:
-            attempt = S3Operation("listed", "s3:ListBucket", self._publish)
-            raise bucket_error_for("TooManyObjects", attempt, cause=f"more than {self._max_pages} pages")
 
 
 def _stored(answer: Any) -> StoredObject:
@@ -422,18 +405,11 @@ class S3Clients:
             return made.clients[attempts]
 
     def _make(self, session: boto3.session.Session, attempts: int) -> "S3Client":
+        publish, config = self._publish, self._config(attempts)
         try:
-            return self._client(session, attempts)
+            client = session.client("s3", region_name=publish.region, endpoint_url=publish.endpoint_url, config=config)
         except ValueError as error:  # all that botocore says of an endpoint that is no URL
             raise InvalidConfigError(error_msg=describe(error)) from None
-
-    def _client(self, session: boto3.session.Session, attempts: int) -> "S3Client":
-        client = session.client(
-            "s3",
-            region_name=self._publish.region,
-            endpoint_url=self._publish.endpoint_url,
-            config=self._config(attempts),
-        )
         client.meta.events.register("before-call.s3", _refuse_region_redirect)
         # `Expect: 100-continue` makes a put wait before it sends its few kilobytes: twice the round trips.
         client.meta.events.unregister("before-call.s3", add_expect_header)
@@ -467,7 +443,7 @@ def ask(client: "S3Client", publish: PublishSettings, key: ObjectKey) -> AccessS
     names: Any = {"Bucket": publish.bucket, **owner(publish)}
     return AccessSettings(
         exists=_known(lambda: _exists(client, key, names)),
-        blocks=_known(lambda: _blocks(bucket_access_block(client, names))),
+        blocks=_known(lambda: _blocks(client, names)),
         policy=_known(lambda: bucket_policy_text(client, names)),
     )
 
@@ -488,7 +464,8 @@ def _exists(client: "S3Client", key: ObjectKey, names: Any) -> bool:
         raise
 
 
-def _blocks(block: AccessBlock | None) -> tuple[str, ...]:
+def _blocks(client: "S3Client", names: Any) -> tuple[str, ...]:
+    block = bucket_access_block(client, names)
     return () if block is None else block.against_policies()
 
 
