@@ -4,7 +4,8 @@ import json
 import re
 import time
 from collections.abc import Callable, Collection, Iterator
-from functools import partial
+from dataclasses import replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3.session
@@ -50,13 +51,11 @@ class AccountReader:
         Raises:
             BucketError: AWS could not be asked.
         """
-
-        def ask() -> str:
-            client = self._session.client("sts", region_name=self._region, config=self._config)
-            return client.get_caller_identity()["Account"]
-
+        sentence = "the account of the credentials could not be read from AWS."
         try:
-            return str(_asked("the account of the credentials", "sts:GetCallerIdentity", ask))
+            with admin_errors_translated(sentence, "sts:GetCallerIdentity"):
+                client = self._session.client("sts", region_name=self._region, config=self._config)
+                return str(client.get_caller_identity()["Account"])
         except BucketError as error:
             if self._is_aws:
                 raise
@@ -70,22 +69,16 @@ class AccountReader:
         """
         if not self._is_aws:
             return None
+        sentence = "Block Public Access could not be read from AWS."
         try:
-            return _asked("Block Public Access", "s3:GetAccountPublicAccessBlock", lambda: self._ask_block(account))
+            with admin_errors_translated(sentence, "s3:GetAccountPublicAccessBlock"):
+                client = self._session.client("s3control", region_name=self._region, config=self._config)
+                return account_access_block(client, account)
         except BucketError as error:
             self._unknown.append(
                 f"Block Public Access of the account could not be seen ({error.code}); if it is on, it wins."
             )
             return None
-
-    def _ask_block(self, account: str) -> AccessBlock | None:
-        client = self._session.client("s3control", region_name=self._region, config=self._config)
-        return account_access_block(client, account)
-
-
-def _asked(what: str, action: str, ask: Callable[[], T]) -> T:
-    with admin_errors_translated(f"{what} could not be read from AWS.", action):
-        return ask()
 
 
 FIRST_REGION = "us-east-1"
@@ -110,8 +103,8 @@ class S3Admin:
         self._publish = publish
         self._session = session
         self._pause = pause
-        self._client: S3Client | None = None
-        self._owner: dict[str, str] = {}
+        # What makes S3 refuse a bucket of another account (facts.md#38).
+        self._owner: Any = {}
         self._unknown: list[str] = []
         self._is_aws = publish.endpoint_url is None or is_aws_endpoint(publish.endpoint_url)
         self._demands_owner = self._is_aws or publish.expected_bucket_owner is not None
@@ -131,26 +124,17 @@ class S3Admin:
         if state == "absent" and None not in (account, caller) and account != caller:
             state = "elsewhere"
         account_block = None if account is None else self._aws.access_block(account)
-        if state != "ours":
-            return BucketState(
-                state, region, account_block=account_block, unknown=tuple(self._unknown), is_aws=self._is_aws
+        seen = BucketState(state, region, account_block=account_block, is_aws=self._is_aws)
+        if state == "ours":
+            seen = replace(
+                seen,
+                versioning=self._get("versioning", "s3:GetBucketVersioning", self._versioning, None),
+                ownership=self._get("object ownership", "s3:GetBucketOwnershipControls", self._ownership, None),
+                block=self._get("public access block", "s3:GetBucketPublicAccessBlock", self._block, None),
+                policy=self._policy(),
             )
-        versioning = self._get("versioning", "s3:GetBucketVersioning", self._versioning, None)
-        ownership = self._get("object ownership", "s3:GetBucketOwnershipControls", self._ownership, None)
-        block = self._get("public access block", "s3:GetBucketPublicAccessBlock", self._block, None)
-        policy = self._policy()
-        return BucketState(
-            state="ours",
-            region=region,
-            versioning=versioning,
-            ownership=ownership,
-            block=block,
-            policy=policy,
-            existing=frozenset(self._existing(policy, desired_keys)),
-            account_block=account_block,
-            unknown=tuple(self._unknown),
-            is_aws=self._is_aws,
-        )
+            seen = replace(seen, existing=frozenset(self._existing(seen.policy, desired_keys)))
+        return replace(seen, unknown=tuple(self._unknown))
 
     def apply(
         self, differences: tuple[BucketChange, ...], observed: BucketState, done: Callable[[BucketChange], None]
@@ -184,7 +168,7 @@ class S3Admin:
         sentence = f"Whether the bucket `{self._name}` exists could not be seen."
         with admin_errors_translated(sentence, "s3:ListBucket"):
             try:
-                answer = self._s3.head_bucket(Bucket=self._name, **self._ours())
+                answer = self._s3.head_bucket(Bucket=self._name, **self._owner)
             except ClientError as error:
                 code = code_of(error, error.response)
                 if code in ("404", "NoSuchBucket"):
@@ -196,7 +180,7 @@ class S3Admin:
 
     def _get(self, what: str, action: str, ask: Callable[[Any], T], empty: T) -> T:
         """One setting of the bucket; `empty` when it is not set, or when a store other than AWS has no such thing."""
-        names = {"Bucket": self._name, **self._ours()}
+        names = {"Bucket": self._name, **self._owner}
         with admin_errors_translated(f"The {what} of the bucket `{self._name}` could not be seen.", action):
             try:
                 return unless_not_set(lambda: ask(names), empty)
@@ -230,7 +214,7 @@ class S3Admin:
         """Whether the object exists, or that cannot be seen: on doubt nothing is closed."""
         with admin_errors_translated(f"The object `{key}` of the bucket could not be looked at.", "s3:GetObject"):
             try:
-                self._s3.head_object(Bucket=self._name, Key=key, **self._ours())
+                self._s3.head_object(Bucket=self._name, Key=key, **self._owner)
             except ClientError as error:
                 return code_of(error, error.response) not in ("404", "NoSuchKey")
         return True
@@ -246,12 +230,12 @@ class S3Admin:
             case "enable_versioning":
                 with admin_errors_translated(sentence, "s3:PutBucketVersioning"):
                     self._s3.put_bucket_versioning(
-                        Bucket=self._name, VersioningConfiguration={"Status": "Enabled"}, **self._ours()
+                        Bucket=self._name, VersioningConfiguration={"Status": "Enabled"}, **self._owner
                     )
             case "set_access_block":
                 with admin_errors_translated(sentence, "s3:PutBucketPublicAccessBlock"):
                     self._s3.put_public_access_block(
-                        Bucket=self._name, PublicAccessBlockConfiguration=json.loads(difference.payload), **self._ours()
+                        Bucket=self._name, PublicAccessBlockConfiguration=json.loads(difference.payload), **self._owner
                     )
             case "put_policy":
                 self._put_policy(difference.payload, observed, sentence)
@@ -279,7 +263,7 @@ class S3Admin:
         if self._policy() != observed.policy:
             raise admin_error("PolicyChanged", sentence)
         with admin_errors_translated(sentence, "s3:PutBucketPolicy"):
-            self._s3.put_bucket_policy(Bucket=self._name, Policy=text, **self._ours())
+            self._s3.put_bucket_policy(Bucket=self._name, Policy=text, **self._owner)
 
     # ------------------------------------------------------------------------------------------------- clients
 
@@ -287,23 +271,13 @@ class S3Admin:
     def _name(self) -> str:
         return self._publish.bucket
 
-    @property
+    @cached_property
     def _s3(self) -> "S3Client":
-        if self._client is None:
-            config = short_timeouts().merge(
-                Config(
-                    request_checksum_calculation="when_required",
-                    s3={"addressing_style": "path"} if self._publish.endpoint_url else None,
-                )
-            )
-            self._client = self._session.client(
-                "s3", region_name=self._publish.region, endpoint_url=self._publish.endpoint_url, config=config
-            )
-        return self._client
-
-    def _ours(self) -> Any:
-        """What makes S3 refuse a bucket of another account (facts.md#38)."""
-        return self._owner
+        style: Any = {"addressing_style": "path"} if self._publish.endpoint_url else None
+        config = short_timeouts().merge(Config(request_checksum_calculation="when_required", s3=style))
+        return self._session.client(
+            "s3", region_name=self._publish.region, endpoint_url=self._publish.endpoint_url, config=config
+        )
 
 
 _AWS_REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-[0-9]+")
@@ -319,7 +293,6 @@ class IamProviderAdmin:
     def __init__(self, session: boto3.session.Session, region: str) -> None:
         self._session = session
         self._region = region if _AWS_REGION.fullmatch(region) else "us-east-1"
-        self._client: IAMClient | None = None
 
     def look(self, issuer: IssuerUrl) -> ProviderState:
         """The provider of `issuer`, and which others there are.
@@ -381,8 +354,6 @@ class IamProviderAdmin:
             audiences, thumbprints = answer.get("ClientIDList", ()), answer.get("ThumbprintList", ())
             return Provider(arn, answer["Url"].removeprefix("https://"), frozenset(audiences), tuple(thumbprints))
 
-    @property
+    @cached_property
     def _iam(self) -> "IAMClient":
-        if self._client is None:
-            self._client = self._session.client("iam", region_name=self._region, config=short_timeouts())
-        return self._client
+        return self._session.client("iam", region_name=self._region, config=short_timeouts())

@@ -29,12 +29,9 @@ class Stage:
 
 def former_issuers(request: RenderRequest) -> tuple[str, ...]:
     """The issuers that the cluster had before: those of the configuration, then those of `--keep-issuer`."""
-    former = dict.fromkeys((*(str(each.issuer) for each in request.issuer.former_issuers), *_kept(request)))
+    configured = (str(each.issuer) for each in request.issuer.former_issuers)
+    former = dict.fromkeys((*configured, *request.control_plane.kept_issuers))
     return tuple(each for each in former if each != request.issuer.issuer)
-
-
-def _kept(request: RenderRequest) -> tuple[str, ...]:
-    return request.control_plane.kept_issuers
 
 
 def migration_step(request: RenderRequest) -> int | None:
@@ -148,12 +145,6 @@ def call(kind: str, request: RenderRequest, *step: str) -> str:
     return shlex.join((*words, *step))
 
 
-def _this_call(kind: str, request: RenderRequest) -> str:
-    plane = request.control_plane
-    steps = (("--rotation", plane.rotation_step), ("--migration", plane.migration_step))
-    return call(kind, request, *(word for option, step in steps if step is not None for word in (option, str(step))))
-
-
 def stage_of(kind: str, request: RenderRequest) -> Stage:
     """The state that is asked for: at rest, or one step of a rotation or of a migration (facts.md#10, #22, #23).
 
@@ -172,28 +163,18 @@ def stage_of(kind: str, request: RenderRequest) -> Stage:
             return Stage(tuple(_migrate(kind, request)), plane.key_files, plane.signing_key_file)
 
 
-def controller_manager_key(stage: Stage) -> Flag:
-    """The key that kube-controller-manager signs tokens in Secrets with: it does not start without that file."""
-    return ("service-account-private-key-file", stage.signing_key_file)
-
-
 def _verify_both(kind: str, request: RenderRequest) -> Iterator[str]:
     plane, name = request.control_plane, request.issuer.name
     yield "Rotation, step 1 of 3: verify with the old and the new key, and still sign with the old one."
-    yield from _make_pair(plane)
+    yield "Make the new pair once, and copy it to every control plane host:"
+    yield f"  openssl genrsa -out {plane.new_signing_key_file} 2048"
+    yield f"  openssl rsa -in {plane.new_signing_key_file} -pubout -out {plane.new_key_files[0]}"
     yield "Restart one apiserver after the other: an apiserver reads key files at its start only."
     held = " It waits for approval: oidc-mirror approve publishes it." if request.issuer.keys.new_keys == "hold" else ""
     yield f"The next pass of the mirror publishes the new key. oidc-mirror status {name} shows its kid.{held}"
     yield "Wait until the key is public and caches have expired. Go to step 2 when the first command has returned 0:"
     yield f"  oidc-mirror wait {name} KEY"
     yield f"  {call(kind, request, '--rotation', '2')}"
-
-
-def _make_pair(plane: ControlPlane) -> Iterator[str]:
-    private = plane.new_signing_key_file
-    yield "Make the new pair once, and copy it to every control plane host:"
-    yield f"  openssl genrsa -out {private} 2048"
-    yield f"  openssl rsa -in {private} -pubout -out {plane.new_key_files[0]}"
 
 
 _FIND_SECRETS = "  kubectl get secrets --all-namespaces --field-selector type=kubernetes.io/service-account-token"
@@ -262,7 +243,10 @@ _SHELL = "Put them into the command line of each kube-apiserver, in place of the
 
 def _made_by(kind: str, request: RenderRequest) -> str:
     """As the other kinds say it, with the options of the step."""
-    return f"Made by `{_this_call(kind, request)}` for issuer {request.issuer.issuer}"
+    plane = request.control_plane
+    steps = (("--rotation", plane.rotation_step), ("--migration", plane.migration_step))
+    words = (word for option, step in steps if step is not None for word in (option, str(step)))
+    return f"Made by `{call(kind, request, *words)}` for issuer {request.issuer.issuer}"
 
 
 def _words(request: RenderRequest, stage: Stage) -> list[str]:
@@ -340,7 +324,7 @@ def _volumes(files: tuple[str, ...]) -> list[dict[str, Any]]:
     ]
 
 
-def _configuration(request: RenderRequest, stage: Stage, version: str, arguments: _Arguments) -> dict[str, Any]:
+def _kubeadm(request: RenderRequest, stage: Stage, version: str, arguments: _Arguments) -> Rendered:
     files = (*stage.key_files, stage.signing_key_file)
     found: dict[str, Any] = {
         "apiVersion": f"kubeadm.k8s.io/{version}",
@@ -348,18 +332,15 @@ def _configuration(request: RenderRequest, stage: Stage, version: str, arguments
         "apiServer": _component(flags(request, stage), files, arguments),
     }
     if stage.signing_key_file != ControlPlane().signing_key_file:
-        manager = (controller_manager_key(stage),)
+        # What kube-controller-manager signs tokens in Secrets with: it does not start without that file.
+        manager = (("service-account-private-key-file", stage.signing_key_file),)
         found["controllerManager"] = _component(manager, (stage.signing_key_file,), arguments)
-    return found
-
-
-def _rendered(request: RenderRequest, stage: Stage, version: str, arguments: _Arguments) -> Rendered:
     said = (_made_by("kubeadm", request), *_HOW, *comments(request), *stage.comments)
-    return Rendered("yaml", _configuration(request, stage, version, arguments), said, notes(request))
+    return Rendered("yaml", found, said, notes(request))
 
 
 def _v1beta4(request: RenderRequest) -> Rendered:
-    return _rendered(request, stage_of("kubeadm", request), "v1beta4", _list)
+    return _kubeadm(request, stage_of("kubeadm", request), "v1beta4", _list)
 
 
 def _v1beta3(request: RenderRequest) -> Rendered:
@@ -369,7 +350,7 @@ def _v1beta3(request: RenderRequest) -> Rendered:
             remedy="Use --format v1beta4 (kubeadm 1.31 and newer), or put the flags of `render apiserver-flags` into"
             " each manifest; without the second issuer its tokens would be refused at once.",
         )
-    return _rendered(request, _in_one_file(stage_of("kubeadm", request)), "v1beta3", dict)
+    return _kubeadm(request, _in_one_file(stage_of("kubeadm", request)), "v1beta3", dict)
 
 
 def _in_one_file(stage: Stage) -> Stage:

@@ -26,7 +26,6 @@ from mirror.federation.render.base import (
     NAMESPACE,
     SERVICE_ACCOUNT,
     STRICT,
-    Assignment,
     Block,
     Call,
     Expression,
@@ -43,7 +42,6 @@ from mirror.model import Cloud
 
 MAX_TRUST_POLICY_CHARACTERS = 2048
 """What a role takes as its trust policy by default (IAM user guide, "IAM and AWS STS quotas")."""
-_ACCOUNT_COMMAND = '"$(aws sts get-caller-identity --query Account --output text)"'
 
 
 def _trust(request: RenderRequest, provider: Any) -> Policy:
@@ -144,23 +142,22 @@ def _role_cli(request: RenderRequest) -> Rendered:
     workload, name = request.workload, request.role_name()
     partition = partition_of(request.issuer.publish.region)
     provider = provider_arn(request.issuer.issuer, request.account() or ACCOUNT_TO_FILL_IN, partition)
-    policy = json.dumps(_trust(request, provider))
-    words = shlex.quote(policy)
-    commands: list[tuple[str, ...]] = []
+    words = shlex.quote(json.dumps(_trust(request, provider)))
+    lines = []
     if request.account() is None:
-        commands.append(Assignment(("account", _ACCOUNT_COMMAND)))
+        lines.append('account="$(aws sts get-caller-identity --query Account --output text)"')
         words = words.replace(f":iam::{ACCOUNT_TO_FILL_IN}:", ":iam::'\"$account\"':", 1)
-    commands.append(Assignment(("policy", words)))
+    lines.append(f"policy={words}")
     create = ["aws", "iam", "create-role", "--role-name", name]
     if request.role_path() != "/":
         create += ["--path", request.role_path()]
     if workload.session_seconds is not None:
         create += ["--max-session-duration", str(workload.session_seconds)]
-    commands.append(Lines(_create_or_leave(request, " ".join(map(shlex.quote, create)))))
+    lines += _create_or_leave(request, shlex.join(create))
     attach = ("aws", "iam", "attach-role-policy", "--role-name", name, "--policy-arn")
-    commands += [(*attach, each) for each in workload.managed_policies]
+    attached = ((*attach, each) for each in workload.managed_policies)
     how = "Run it in the account. A role of this name with another trust policy is not changed."
-    return Rendered("shell", (STRICT, *commands), _role_comments(request, how), _role_notes(request))
+    return Rendered("shell", (STRICT, Lines(lines), *attached), _role_comments(request, how), _role_notes(request))
 
 
 def _create_or_leave(request: RenderRequest, create: str) -> tuple[str, ...]:
@@ -191,11 +188,6 @@ def _create_or_leave(request: RenderRequest, create: str) -> tuple[str, ...]:
     )
 
 
-def _role_json(request: RenderRequest) -> Rendered:
-    template = _role_cloudformation(request)
-    return Rendered("json", template.value, notes=(*template.comments[1:], *template.notes))
-
-
 def _trust_policy(request: RenderRequest) -> Rendered:
     account = request.account()
     if account is None:
@@ -214,7 +206,7 @@ IAM_ROLE = Renderer(
         "cloudformation": _role_cloudformation,
         "terraform": _role_terraform,
         "cli": _role_cli,
-        "json": _role_json,
+        "json": lambda request: _role_cloudformation(request).as_json(),
         "trust-policy": _trust_policy,
     },
 )
@@ -310,11 +302,6 @@ def _provider_cli(request: RenderRequest) -> Rendered:
     )
 
 
-def _provider_json(request: RenderRequest) -> Rendered:
-    template = _provider_cloudformation(request)
-    return Rendered("json", template.value, notes=(*template.comments[1:], *template.notes))
-
-
 IAM_PROVIDER = Renderer(
     "iam-provider",
     "The IAM OIDC provider of the issuer, with the configured audiences.",
@@ -322,7 +309,7 @@ IAM_PROVIDER = Renderer(
         "cloudformation": _provider_cloudformation,
         "terraform": _provider_terraform,
         "cli": _provider_cli,
-        "json": _provider_json,
+        "json": lambda request: _provider_cloudformation(request).as_json(),
     },
 )
 
@@ -330,13 +317,9 @@ IAM_PROVIDER = Renderer(
 def _writer_policy(request: RenderRequest) -> Rendered:
     publish = request.issuer.publish
     issuers = written_alike(request.settings, publish)
-    distributions = {each.publish.cloudfront_distribution for each in issuers} - {None}
-    policy = writer_policy(
-        publish.bucket,
-        document_keys(issuers),
-        partition_of(publish.region),
-        distributions=[each for each in distributions if each is not None],
-    )
+    distributions = [each.publish.cloudfront_distribution for each in issuers if each.publish.cloudfront_distribution]
+    keys, partition = document_keys(issuers), partition_of(publish.region)
+    policy = writer_policy(publish.bucket, keys, partition, distributions=distributions)
     return Rendered("json", policy, notes=tuple(_writer_notes(request, len(compact(policy)), len(issuers))))
 
 

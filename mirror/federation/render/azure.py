@@ -1,6 +1,5 @@
 """`render federated-credential`: Entra takes the issuer's tokens for a managed identity or an application."""
 
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,9 +7,7 @@ from mirror.errors import UsageError
 from mirror.federation.render.base import (
     MAX_CREDENTIAL_CHARACTERS,
     STRICT,
-    Assignment,
     Lines,
-    Quoted,
     Rendered,
     Renderer,
     RenderRequest,
@@ -22,8 +19,6 @@ from mirror.model import Cloud
 
 MAX_CREDENTIALS = 20
 """What Entra takes ("Important considerations and restrictions for federated identity credentials")."""
-_IDENTITY = '"${IDENTITY:?is the name of the managed identity}"'
-_GROUP = '"${RESOURCE_GROUP:?is the resource group of the managed identity}"'
 
 
 def credentials(request: RenderRequest) -> list[dict[str, Any]]:
@@ -49,19 +44,16 @@ def credentials(request: RenderRequest) -> list[dict[str, Any]]:
 
 
 def _cli(request: RenderRequest) -> Rendered:
-    commands: list[tuple[str, ...]] = [
-        STRICT,
-        Assignment(("identity", _IDENTITY)),
-        Assignment(("group", _GROUP)),
-        Lines(_CREATE_OR_LEAVE),
+    calls = [
+        ("create", each["name"], each["issuer"], each["subject"], *each["audiences"]) for each in credentials(request)
     ]
-    for each in credentials(request):
-        words = (each["name"], each["issuer"], each["subject"], *each["audiences"])
-        commands.append(Quoted(("create", *map(shlex.quote, words))))
-    return Rendered("shell", tuple(commands), tuple(_comments(request)), request.audience_notes(Cloud.AZURE))
+    script = (STRICT, Lines(_CREATE_OR_LEAVE), *calls)
+    return Rendered("shell", script, tuple(_comments(request)), request.audience_notes(Cloud.AZURE))
 
 
 _CREATE_OR_LEAVE = (
+    'identity="${IDENTITY:?is the name of the managed identity}"',
+    'group="${RESOURCE_GROUP:?is the resource group of the managed identity}"',
     "# create NAME ISSUER SUBJECT AUDIENCE: a credential of this name for another issuer or subject is not changed.",
     "create() {",
     '  found=$(az identity federated-credential list --identity-name "$identity" --resource-group "$group" \\',

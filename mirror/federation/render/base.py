@@ -186,7 +186,7 @@ class Rendered:
     """One piece. `comments` say what to do with it, one line each; JSON has no place for them.
 
     `value` is what a library writes: for `yaml` also a tuple of documents, for `shell` a tuple of commands, each a
-    tuple of words; for `hcl` blocks.
+    tuple of words, or `Lines`; for `hcl` blocks.
     `notes` are sentences for the operator, printed with the piece.
     """
 
@@ -194,6 +194,10 @@ class Rendered:
     value: Any
     comments: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def as_json(self) -> "Rendered":
+        """The same value as JSON: what the comments say, but for where it comes from, is printed with the piece."""
+        return Rendered("json", self.value, notes=(*self.comments[1:], *self.notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +317,7 @@ def text_of(piece: Rendered) -> str:
         case "hcl":
             return _comments(piece.comments) + write(piece.value)
         case "shell":
-            return "#!/bin/sh\n" + _comments(piece.comments) + "".join(map(_line, piece.value))
+            return "#!/bin/sh\n" + _comments(piece.comments) + "".join(f"{_command(each)}\n" for each in piece.value)
         case _:
             assert_never(piece.syntax)
 
@@ -339,18 +343,6 @@ def _yaml(value: Any) -> str:
     return written
 
 
-class Assignment(tuple[str, ...]):
-    """A shell command that is a variable's name and the text after its sign, quoted already."""
-
-    __slots__ = ()
-
-
-class Quoted(tuple[str, ...]):
-    """A shell command whose words are quoted already."""
-
-    __slots__ = ()
-
-
 class Lines(tuple[str, ...]):
     """Lines of a shell script that are written already."""
 
@@ -361,20 +353,8 @@ STRICT = Lines(("# shellcheck disable=SC2016  # what stands in single quotes mea
 """The first lines of a script that makes something: it stops at the first error and at a name that is not set."""
 
 
-def _line(command: Any) -> str:
-    return f"{_command(command)}\n"
-
-
 def _command(words: tuple[str, ...]) -> str:
-    match words:
-        case Assignment():
-            return "=".join(words)
-        case Quoted():
-            return " ".join(words)
-        case Lines():
-            return "\n".join(words)
-        case _:
-            return shlex.join(words)
+    return "\n".join(words) if isinstance(words, Lines) else shlex.join(words)
 
 
 HASH_CHARACTERS = 8

@@ -5,22 +5,10 @@ import shlex
 from collections.abc import Iterator
 
 from mirror.errors import UsageError
-from mirror.federation.render.base import (
-    STRICT,
-    Assignment,
-    Lines,
-    Quoted,
-    Rendered,
-    Renderer,
-    RenderRequest,
-    made_by,
-)
+from mirror.federation.render.base import STRICT, Lines, Rendered, Renderer, RenderRequest, made_by
 from mirror.federation.render.pod import TOKEN_FILE, exact_subjects
 from mirror.model import Cloud
 from mirror.trust.relying_parties import GCP_SUBJECT_BYTES
-
-_PROJECT = '"${PROJECT_NUMBER:?is the number of the Google Cloud project}"'
-_ACCOUNT = '"${GOOGLE_SERVICE_ACCOUNT:?is the mail address of the service account that the pods act as}"'
 
 
 def _list(values: Iterator[str] | tuple[str, ...]) -> str:
@@ -36,36 +24,24 @@ def _condition(subjects: tuple[str, ...]) -> str:
 
 
 def _cli(request: RenderRequest) -> Rendered:
-    subjects, pool = exact_subjects(request), request.pool()
-    audiences = request.audiences(Cloud.GCP)
-    assignments = {
-        "pool": shlex.quote(pool),
-        "issuer": shlex.quote(str(request.issuer.issuer)),
-        "condition": shlex.quote(_condition(subjects)),
-    }
+    subjects, audiences = exact_subjects(request), request.audiences(Cloud.GCP)
     allowed = f"--allowed-audiences={shlex.quote(_list(audiences))} " if audiences else ""
-    commands: list[tuple[str, ...]] = [
-        STRICT,
-        Assignment(("project", _PROJECT)),
-        Assignment(("account", _ACCOUNT)),
-        *(Assignment(each) for each in assignments.items()),
-        Lines(_script(allowed)),
-    ]
-    for each in subjects:
-        bind = 'gcloud iam service-accounts add-iam-policy-binding "$account" --role=roles/iam.workloadIdentityUser'
-        member = shlex.quote(f"/{request.pool_path()}/subject/{each}")
-        commands.append(
-            Quoted(
-                (
-                    bind,
-                    f'--member="principal://iam.googleapis.com/projects/$project"{member}',
-                )
-            )
-        )
-    return Rendered("shell", tuple(commands), tuple(_comments(request)), tuple(_notes(request, subjects)))
+    bind = 'gcloud iam service-accounts add-iam-policy-binding "$account" --role=roles/iam.workloadIdentityUser'
+    members = (shlex.quote(f"/{request.pool_path()}/subject/{each}") for each in subjects)
+    lines = (
+        'project="${PROJECT_NUMBER:?is the number of the Google Cloud project}"',
+        'account="${GOOGLE_SERVICE_ACCOUNT:?is the mail address of the service account that the pods act as}"',
+        f"pool={shlex.quote(request.pool())}",
+        f"issuer={shlex.quote(str(request.issuer.issuer))}",
+        f"condition={shlex.quote(_condition(subjects))}",
+        *_pool_and_provider(allowed),
+        *(f'{bind} --member="principal://iam.googleapis.com/projects/$project"{member}' for member in members),
+    )
+    notes = tuple(_notes(request, subjects))
+    return Rendered("shell", (STRICT, Lines(lines)), tuple(_comments(request)), notes)
 
 
-def _script(allowed: str) -> tuple[str, ...]:
+def _pool_and_provider(allowed: str) -> tuple[str, ...]:
     """Make pool and provider where they are missing; stop at a provider of another issuer."""
     return (
         'is_in() { printf \'%s\\n\' "$2" | grep -Fqx -- "$1"; }',

@@ -169,11 +169,6 @@ def _pod_yaml(request: RenderRequest) -> Rendered:
     return Rendered("yaml", value, tuple(_pod_comments(request)), _pod_notes(request))
 
 
-def _pod_json(request: RenderRequest) -> Rendered:
-    value = _pod(request, {"env": _env(request)})
-    return Rendered("json", value, notes=(*tuple(_pod_comments(request))[1:], *_pod_notes(request)))
-
-
 def _configmap(request: RenderRequest) -> Rendered:
     """The same with the environment in a ConfigMap, which several workloads can share."""
     namespace, account = names(request)
@@ -191,7 +186,7 @@ def _configmap(request: RenderRequest) -> Rendered:
 POD = Renderer(
     "pod",
     "A pod that has the role: a projected token and what the AWS SDKs read, in its env or in a ConfigMap.",
-    {"yaml": _pod_yaml, "configmap": _configmap, "json": _pod_json},
+    {"yaml": _pod_yaml, "configmap": _configmap, "json": lambda request: _pod_yaml(request).as_json()},
 )
 
 
@@ -224,14 +219,8 @@ def _account_yaml(request: RenderRequest) -> Rendered:
     return Rendered("yaml", service_account(request), tuple(_account_comments(request)), _account_notes(request))
 
 
-def _account_json(request: RenderRequest) -> Rendered:
-    return Rendered(
-        "json", service_account(request), notes=(*tuple(_account_comments(request))[1:], *_account_notes(request))
-    )
-
-
 SERVICE_ACCOUNT_KIND = Renderer(
     "service-account",
     "The ServiceAccount of the pods; with --webhook annotated for amazon-eks-pod-identity-webhook.",
-    {"yaml": _account_yaml, "json": _account_json},
+    {"yaml": _account_yaml, "json": lambda request: _account_yaml(request).as_json()},
 )
