@@ -47,24 +47,20 @@ class PathConflict:
     path: str
 
 
-def _without_slash(issuer: IssuerUrl) -> str:
-    return issuer.removesuffix("/")
-
-
 def jwks_uri(issuer: IssuerUrl) -> str:
     """Where the public reads the issuer's JWKS."""
-    return f"{_without_slash(issuer)}/{_JWKS}"
+    return f"{issuer.removesuffix('/')}/{_JWKS}"
 
 
 def discovery_url(issuer: IssuerUrl) -> str:
     """Where the public reads the issuer's discovery document (OpenID Connect Discovery 1.0, section 4.1)."""
-    return f"{_without_slash(issuer)}/{_DISCOVERY}"
+    return f"{issuer.removesuffix('/')}/{_DISCOVERY}"
 
 
 def _canonical_pair(issuer: IssuerUrl, base_url: str) -> tuple[str, str]:
     """Both in the default style; the legacy global host of an issuer is that of the base's own region."""
     base = bucket_url(base_url)
-    place = _without_slash(issuer)
+    place = issuer.removesuffix("/")
     return canonical_url(base_url), canonical_url(place) if base is None else canonical_url(place, home=base.region)
 
 
@@ -111,7 +107,7 @@ def common_folder(keys: Iterable[ObjectKey]) -> str:
 
 def repository_paths(issuer: IssuerUrl) -> RepositoryPaths:
     """The files of a valid issuer in the git repository; a port stays part of the host's folder."""
-    place = _without_slash(issuer).removeprefix("https://")
+    place = issuer.removesuffix("/").removeprefix("https://")
     return RepositoryPaths(
         discovery=f"public/{place}/{_DISCOVERY}",
         jwks=f"public/{place}/{_JWKS}",

@@ -557,7 +557,7 @@ def read_policy(text: str) -> PolicyDocument | None:
     return PolicyDocument(members, ours, tuple(each for each in statements if each.get("Sid") != PUBLIC_SID))
 
 
-NOTHING = PolicyDocument(document(), (), ())
+NOTHING = PolicyDocument({"Version": VERSION}, (), ())
 """The policy of a bucket that has none."""
 
 
@@ -577,8 +577,7 @@ def is_within(current_policy: PolicyDocument, desired: Statement) -> bool:
 
 def merged(current_policy: PolicyDocument, desired: Statement) -> str:
     """The text of the policy with our statement behind those of others, which stay as they are."""
-    members = {name: value for name, value in current_policy.members.items() if name != "Statement"}
-    return compact({**members, "Statement": [*current_policy.foreign, desired]})
+    return compact({**current_policy.members, "Statement": [*current_policy.foreign, desired]})
 
 
 def _normal(statement: Statement) -> dict[str, Any]:

@@ -5,7 +5,7 @@ its signature are not.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 
 from mirror.addresses import discovery_url
@@ -176,16 +176,7 @@ def _issuer(issuer: IssuerResult) -> dict[str, object]:
         "name": issuer.name,
         "issuer": issuer.issuer,
         "former": issuer.is_former,
-        "documents": [
-            {
-                "url": each.url,
-                "size_bytes": each.size_bytes,
-                "content_type": each.content_type,
-                "cache_control": each.cache_control,
-                "seconds": round(each.seconds, 3),
-            }
-            for each in issuer.documents
-        ],
+        "documents": [{**asdict(each), "seconds": round(each.seconds, 3)} for each in issuer.documents],
         "keys": [{"kid": key.kid, "thumbprint": key.thumbprint, "alg": key.alg} for key in issuer.keys],
         "checks": [_check(check) for check in issuer.checks],
         "token_checks": [_check(check) for check in issuer.token_checks],

@@ -205,10 +205,8 @@ class S3Bucket:
                 return None
             if code_of(error, error.response) != _ARCHIVED:
                 raise
-            answer_to_head = self._clients.reads.head_object(
-                Bucket=self._publish.bucket, Key=key, **owner(self._publish)
-            )
-            return StoredObject(body=b"", **headers(answer_to_head))
+            head = self._clients.reads.head_object(Bucket=self._publish.bucket, Key=key, **owner(self._publish))
+            return StoredObject(body=b"", **headers(head))
         return _stored(answer)
 
     def _head(self, key: ObjectKey) -> StoredHeaders | None:
