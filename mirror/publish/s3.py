@@ -397,9 +397,11 @@ class S3Clients:
             for each in (attempts,) if self._publish.role_arn is None else (READ_ATTEMPTS, 1):
                 if each not in made.clients:
                     made.is_looking = True
-                    made.session = made.session or session_of(self._publish)
-                    made.clients[each] = self._make(made.session, each)
-                    made.is_looking = False
+                    try:
+                        made.session = made.session or session_of(self._publish)
+                        made.clients[each] = self._make(made.session, each)
+                    finally:
+                        made.is_looking = False
             return made.clients[attempts]
 
     def _make(self, session: boto3.session.Session, attempts: int) -> "S3Client":

@@ -51,7 +51,7 @@ class AccountReader:
         Raises:
             BucketError: AWS could not be asked.
         """
-        sentence = "the account of the credentials could not be read from AWS."
+        sentence = "The account of the credentials could not be read from AWS."
         try:
             with admin_errors_translated(sentence, "sts:GetCallerIdentity"):
                 client = self._session.client("sts", region_name=self._region, config=self._config)

@@ -238,12 +238,13 @@ def test_missing_credentials_name_the_right(store: Store, role: str | None) -> N
 
 
 def test_unknown_profile_is_named(store: Store) -> None:
-    """An unknown profile is reported by name."""
+    """An unknown profile is reported by name, and a later timeout is not taken for a search for credentials."""
     bucket = S3Bucket(replace(store.publish, profile="nobody"), puts=1)
     with pytest.raises(BucketError) as caught:
         bucket.list("")
     assert caught.value.code == "ProfileNotFound"
     assert "nobody" in caught.value.remedy
+    assert not bucket._clients.is_looking
 
 
 def test_missing_bucket_is_named(store: Store) -> None:
