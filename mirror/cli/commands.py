@@ -79,7 +79,6 @@ def call(ctx: click.Context, where: str, given: dict[str, Any]) -> None:
     help="The daemon starts with a copy of its last good configuration when the files are broken.",
 )
 @common_options
-@click.pass_context
 def run(ctx: click.Context, /, **given: Any) -> None:
     """Poll every apiserver, validate the answers, commit changes, publish them, and read them back anonymously.
 
@@ -112,7 +111,6 @@ def _has_copy(config: Path) -> bool:
 @click.option("--verbose", is_flag=True, help="The details of every issuer, as with NAME.")
 @click.option("--watch", is_flag=True, help="Print the status again every few seconds, until Ctrl-C; needs a terminal.")
 @common_options
-@click.pass_context
 def status(ctx: click.Context, /, **given: Any) -> None:
     """Show one line for each issuer, the worst first; with NAME all details of that issuer.
 
@@ -134,7 +132,6 @@ def status(ctx: click.Context, /, **given: Any) -> None:
 @click.argument("name", required=False, shell_complete=issuer_names)
 @output_option("How the lives are written.", "html")
 @common_options
-@click.pass_context
 def history(ctx: click.Context, /, **given: Any) -> None:
     """Show the life of every key of the issuer NAME, or of all: first seen, published, retiring, gone.
 
@@ -158,7 +155,6 @@ def history(ctx: click.Context, /, **given: Any) -> None:
     help="When to give up (exit status 1).",
 )
 @common_options
-@click.pass_context
 def wait(ctx: click.Context, /, **given: Any) -> None:
     """Return when KEY of the issuer NAME is safe to sign with: public, and no cache without it any more.
 
@@ -181,7 +177,6 @@ def wait(ctx: click.Context, /, **given: Any) -> None:
 )
 @output_option("How the answer is written.")
 @common_options
-@click.pass_context
 def verify(ctx: click.Context, /, **given: Any) -> None:
     """Read the public documents of issuer NAME, or of all, as AWS, GCP and Entra do, and say what each would answer.
 
@@ -198,7 +193,6 @@ def verify(ctx: click.Context, /, **given: Any) -> None:
 @click.argument("name", shell_complete=issuer_names)
 @click.argument("key")
 @decision_options
-@click.pass_context
 def approve(ctx: click.Context, /, **given: Any) -> None:
     """Publish the held KEY of the issuer NAME; another public key of the same kid begins to retire.
 
@@ -226,7 +220,6 @@ def approve(ctx: click.Context, /, **given: Any) -> None:
     help="Even if no public key is left. Asks for the issuer's name; without a terminal it needs --yes.",
 )
 @decision_options
-@click.pass_context
 def revoke(ctx: click.Context, /, **given: Any) -> None:
     """Remove KEY of the issuer NAME from the public set, permanently and under every kid.
 
@@ -245,7 +238,6 @@ def revoke(ctx: click.Context, /, **given: Any) -> None:
 @click.option("--all", "everything", is_flag=True, help="Every issuer that the history does not know yet.")
 @click.option("--branch", is_flag=True, help="Sign the ledgers on the branch as they are, after reading the history.")
 @decision_options
-@click.pass_context
 def adopt(ctx: click.Context, /, **given: Any) -> None:
     """Take over the public documents of issuers that the history does not know yet.
 
@@ -282,7 +274,6 @@ def adopt(ctx: click.Context, /, **given: Any) -> None:
 @output_option("How the findings are written.")
 @click.option("--verbose", is_flag=True, help="List what is in order too, and every issuer and place of a cause.")
 @common_options
-@click.pass_context
 def check(ctx: click.Context, /, **given: Any) -> None:
     """Print what is wrong with the issuer NAME, or with all: each cause once, with its remedy and who shares it.
 
@@ -319,7 +310,6 @@ def check(ctx: click.Context, /, **given: Any) -> None:
 @click.option("--context", metavar="NAME", default=None, help="Its context; without it the current one.")
 @click.option("--complete", is_flag=True, help="Print a whole first configuration, not only the entry.")
 @common_options
-@click.pass_context
 def init(ctx: click.Context, /, **given: Any) -> None:
     """Ask a cluster, and print an issuer entry for it on stdout: YAML, a list of one, with what to check in comments.
 
@@ -369,7 +359,6 @@ def provision() -> None:
     help="Close objects that exist and that this configuration does not publish.",
 )
 @provision_options
-@click.pass_context
 def bucket(ctx: click.Context, /, **given: Any) -> None:
     """Make or correct the bucket of the issuer NAME, for all issuers of the configuration that stand in it.
 
@@ -383,7 +372,6 @@ def bucket(ctx: click.Context, /, **given: Any) -> None:
 @provision.command("provider", epilog=examples("oidc-mirror provision provider syd-prod --profile admin"))
 @click.argument("name", shell_complete=issuer_names)
 @provision_options
-@click.pass_context
 def provider(ctx: click.Context, /, **given: Any) -> None:
     """Make or correct the IAM OIDC provider of the issuer NAME in the account of the credentials.
 
@@ -395,7 +383,7 @@ def provider(ctx: click.Context, /, **given: Any) -> None:
 
 @click.command("schema", epilog=examples("oidc-mirror schema > mirror.schema.json"))
 @common_options
-def schema() -> None:
+def schema(_ctx: click.Context) -> None:
     """Print the JSON Schema of the configuration on stdout."""
     from mirror.config.schema import json_schema  # noqa: PLC0415  pydantic only when it is needed
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 @click.command("demo", epilog=examples("oidc-mirror demo", "oidc-mirror demo --serve"))
 @click.option("--serve", is_flag=True, help="Keep the small world and its status page running, until Ctrl-C.")
 @common_options
-@click.pass_context
 def command(ctx: click.Context, *, serve: bool) -> None:
     """Two apiserver replicas, an S3 server and a git repository: first pass, rotation, retirement, a refusal.
 
@@ -93,7 +92,7 @@ class _Demo:
 
     def tell(self) -> None:
         """Print all steps; at the end the issuer is healthy."""
-        from mirror.demo import new_key  # noqa: PLC0415  only with the extra
+        from mirror.demo import RETAIN_REMOVED_SECONDS, new_key  # noqa: PLC0415  only with the extra
 
         old, new = new_key(), new_key()
         click.echo(f"A small world runs in {self.world.folder}.")
@@ -106,7 +105,9 @@ class _Demo:
         )
         self._pass("The second replica has it too.", lambda: self._show((old, new), (old, new)))
         self._pass("Both forgot the old key. It is retiring: its tokens live on.", lambda: self._show((new,), (new,)))
-        self._pass("Its time is over (3 s here, 24 h by default): it leaves.", self._let_time_pass)
+        self._pass(
+            "Its time is over (3 s here, 24 h by default): it leaves.", lambda: time.sleep(RETAIN_REMOVED_SECONDS + 1)
+        )
         self._pass(
             "One replica answers 403: nothing is taken from it, nothing public changes.", lambda: self._forbid(True)
         )
@@ -116,11 +117,6 @@ class _Demo:
     def _show(self, first: "tuple[DemoKey, ...]", second: "tuple[DemoKey, ...]") -> None:
         for replica, keys in zip(self.world.replicas, (first, second), strict=True):
             replica.keys = keys
-
-    def _let_time_pass(self) -> None:
-        from mirror.demo import RETAIN_REMOVED_SECONDS  # noqa: PLC0415  only with the extra
-
-        time.sleep(RETAIN_REMOVED_SECONDS + 1)
 
     def _forbid(self, forbids: bool) -> None:
         self.world.replicas[1].forbids = forbids

@@ -111,12 +111,12 @@ def global_options(function: F) -> F:
     )(function)
 
 
-def common_options(function: F) -> F:
-    """Accept the global options after the command too; they win over those before it."""
+def common_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Pass the context, and accept the global options after the command too; they win over those before it."""
     return all_of(
         click.option(name, default=None, expose_value=False, callback=_override, **declared)
         for name, declared in _GLOBAL.items()
-    )(function)
+    )(click.pass_context(function))
 
 
 def examples(*commands: str) -> str:

@@ -10,7 +10,7 @@ import click
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from mirror.cli.options import all_of, common, common_options, examples, issuer_names, named, read_by
+from mirror.cli.options import F, all_of, common, common_options, examples, issuer_names, named, read_by
 from mirror.config.fields import account as checked_account
 from mirror.config.fields import duration
 from mirror.config.fields import role_arn as checked_arn
@@ -37,27 +37,22 @@ _SERVICE_ACCOUNT = re.compile(r"system:serviceaccount:([a-z0-9-]{1,63}):([a-z0-9
 
 def apiserver_identity(issuer: Issuer, identity: MirrorIdentity) -> MirrorIdentity:
     """`identity`, completed from files of this machine; an unreadable file adds nothing."""
-    from mirror.apiserver.kubeconfig import read_kubeconfig  # noqa: PLC0415  it imports httpx
+    from mirror.apiserver.kubeconfig import Kubeconfig, read_kubeconfig  # noqa: PLC0415  it imports httpx
 
     if identity.user is not None:
         return replace(identity, way="user")
     if issuer.auth.kubeconfig is not None:
-        return _of_kubeconfig(read_kubeconfig(issuer.auth.kubeconfig, issuer.auth.context), identity)
+        found = read_kubeconfig(issuer.auth.kubeconfig, issuer.auth.context)
+        if not isinstance(found, Kubeconfig):
+            return replace(identity, way="user")
+        if found.token or found.token_file is not None:
+            return _of_token(found.token if found.token_file is None else _read(found.token_file), identity)
+        return _of_certificate(found.client_cert, identity) if found.client_cert else identity
     if issuer.auth.token_file is not None:
         return _of_token(_read(issuer.auth.token_file), identity)
     if issuer.tls.client_cert_file is not None:
         return _of_certificate(_read(issuer.tls.client_cert_file), identity)
     return identity
-
-
-def _of_kubeconfig(found: object, identity: MirrorIdentity) -> MirrorIdentity:
-    from mirror.apiserver.kubeconfig import Kubeconfig  # noqa: PLC0415  it imports httpx
-
-    if not isinstance(found, Kubeconfig):
-        return replace(identity, way="user")
-    if found.token or found.token_file is not None:
-        return _of_token(found.token if found.token_file is None else _read(found.token_file), identity)
-    return _of_certificate(found.client_cert, identity) if found.client_cert else identity
 
 
 def _of_certificate(pem: bytes, identity: MirrorIdentity) -> MirrorIdentity:
@@ -112,16 +107,20 @@ _IMAGE = r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,511}"
 _USER = r"[^\x00-\x1f\x7f]{1,512}"
 
 
-def _fits(pattern: str) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """A callback that refuses a value, or one of several, that does not fit `pattern`."""
+def _option(name: str, pattern: str, text: str, *, plural: str = "", **more: Any) -> Callable[[F], F]:
+    """An option whose values must fit `pattern`; with a `plural`, the name of its parameter, it may be repeated.
 
-    def check(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    A default is shown below `text`, its help; `more` is click's.
+    """
+
+    def fitting(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         for each in value if isinstance(value, tuple) else (value,):
             if each is not None and re.fullmatch(pattern, each) is None:
                 raise click.BadParameter(f"{each!a} is not a valid name.", ctx, param)
         return value
 
-    return check
+    more |= {"callback": fitting, "show_default": "default" in more, "help": text}
+    return click.option(name, plural, multiple=True, **more) if plural else click.option(name, **more)
 
 
 def _seconds(low: int, high: int, words: str) -> Callable[[str], int]:
@@ -139,27 +138,9 @@ def _seconds(low: int, high: int, words: str) -> Callable[[str], int]:
 _NEW, _PLANE = Workload(), ControlPlane()
 render_options = all_of(
     (  # in the order of the help
-        click.option(
-            "--namespace",
-            default=NAMESPACE,
-            callback=_fits(_LABEL),
-            show_default=True,
-            help="The namespace of the pods.",
-        ),
-        click.option(
-            "--service-account",
-            default=SERVICE_ACCOUNT,
-            callback=_fits(_SUBDOMAIN),
-            show_default=True,
-            help="The ServiceAccount of the pods.",
-        ),
-        click.option(
-            "--subject",
-            "subjects",
-            multiple=True,
-            callback=_fits(_SUBJECT),
-            help="A whole `sub` in place of both; may be repeated.",
-        ),
+        _option("--namespace", _LABEL, "The namespace of the pods.", default=NAMESPACE),
+        _option("--service-account", _SUBDOMAIN, "The ServiceAccount of the pods.", default=SERVICE_ACCOUNT),
+        _option("--subject", _SUBJECT, "A whole `sub` in place of both; may be repeated.", plural="subjects"),
         click.option("--audience", help="The audience of the pods' tokens; one of the issuer's `audiences`."),
         click.option(
             "--expiration",
@@ -172,15 +153,13 @@ render_options = all_of(
             ),
             help="The life of the pods' tokens.",
         ),
-        click.option(
+        _option(
             "--role-name",
-            callback=_fits(_ROLE_NAME),
-            help="The role's name; without it <NAME>-<namespace>-<ServiceAccount>, with a hash where that is needed.",
+            _ROLE_NAME,
+            "The role's name; without it <NAME>-<namespace>-<ServiceAccount>, with a hash where that is needed.",
         ),
-        click.option(
-            "--pool", callback=_fits(_POOL), help="Google's pool and provider; without it after the issuer's name."
-        ),
-        click.option("--credential-name", callback=_fits(_CREDENTIAL), help="The name of Entra's credential."),
+        _option("--pool", _POOL, "Google's pool and provider; without it after the issuer's name."),
+        _option("--credential-name", _CREDENTIAL, "The name of Entra's credential."),
         click.option(
             "--account",
             callback=read_by(checked_account),
@@ -189,13 +168,12 @@ render_options = all_of(
         click.option(
             "--role-arn", metavar="ARN", callback=read_by(checked_arn), help="The role's ARN, in place of both."
         ),
-        click.option(
+        _option(
             "--managed-policy",
-            "managed_policies",
-            multiple=True,
-            callback=_fits(_POLICY_ARN),
+            _POLICY_ARN,
+            "A policy of the role; may be repeated.",
+            plural="managed_policies",
             metavar="ARN",
-            help="A policy of the role; may be repeated.",
         ),
         click.option(
             "--session-duration",
@@ -204,7 +182,7 @@ render_options = all_of(
             callback=read_by(_seconds(MIN_SESSION_SECONDS, MAX_SESSION_SECONDS, "IAM takes 1h to 12h.")),
             help="The longest session, 1h to 12h.",
         ),
-        click.option("--image", default=_NEW.image, callback=_fits(_IMAGE), show_default=True, help="The pod's image."),
+        _option("--image", _IMAGE, "The pod's image.", default=_NEW.image),
         click.option(
             "--webhook",
             "is_webhook",
@@ -219,45 +197,29 @@ render_options = all_of(
             help="One step of a key rotation: 1 verifies with both keys, 2 signs with the new one, "
             "3 forgets the old one.",
         ),
-        click.option(
+        _option(
             "--key-file",
-            "key_files",
-            multiple=True,
+            _PATH,
+            "A file of public keys, on the apiservers' hosts; may be repeated.",
+            plural="key_files",
             default=_PLANE.key_files,
-            callback=_fits(_PATH),
-            show_default=True,
-            help="A file of public keys, on the apiservers' hosts; may be repeated.",
         ),
-        click.option(
+        _option(
             "--signing-key-file",
+            _PATH,
+            "The file of the signing key, on the apiservers' hosts.",
             default=_PLANE.signing_key_file,
-            callback=_fits(_PATH),
-            show_default=True,
-            help="The file of the signing key, on the apiservers' hosts.",
         ),
-        click.option(
-            "--new-key-file",
-            "new_key_files",
-            multiple=True,
-            default=_PLANE.new_key_files,
-            callback=_fits(_PATH),
-            show_default=True,
-            help="The same after a rotation.",
+        _option(
+            "--new-key-file", _PATH, "The same after a rotation.", plural="new_key_files", default=_PLANE.new_key_files
         ),
-        click.option(
-            "--new-signing-key-file",
-            default=_PLANE.new_signing_key_file,
-            callback=_fits(_PATH),
-            show_default=True,
-            help="The same after a rotation.",
-        ),
-        click.option(
+        _option("--new-signing-key-file", _PATH, "The same after a rotation.", default=_PLANE.new_signing_key_file),
+        _option(
             "--keep-issuer",
-            "kept_issuers",
-            multiple=True,
+            _URL,
+            "The present issuer of a live cluster, which apiservers go on accepting; may be repeated.",
+            plural="kept_issuers",
             metavar="URL",
-            callback=_fits(_URL),
-            help="The present issuer of a live cluster, which apiservers go on accepting; may be repeated.",
         ),
         click.option(
             "--migration",
@@ -267,25 +229,21 @@ render_options = all_of(
             help="One step of a change of the issuer: 1 accepts the new one (the default with --keep-issuer), 2 puts it"
             " first, 3 forgets the former ones.",
         ),
-        click.option(
+        _option(
             "--api-audience",
-            "api_audiences",
-            multiple=True,
-            callback=_fits(_AUDIENCE),
-            help="Another audience of the apiserver itself; may be repeated.",
+            _AUDIENCE,
+            "Another audience of the apiserver itself; may be repeated.",
+            plural="api_audiences",
         ),
-        click.option(
+        _option(
             "--mirror",
+            f"{_LABEL}/{_SUBDOMAIN}",
+            "The mirror's own ServiceAccount in the cluster.",
             default=f"{MirrorIdentity().namespace}/{MirrorIdentity().service_account}",
-            callback=_fits(f"{_LABEL}/{_SUBDOMAIN}"),
-            show_default=True,
             metavar="NAMESPACE/NAME",
-            help="The mirror's own ServiceAccount in the cluster.",
         ),
-        click.option(
-            "--user",
-            callback=_fits(_USER),
-            help="The mirror's user name at the apiservers, where its certificate cannot be read here.",
+        _option(
+            "--user", _USER, "The mirror's user name at the apiservers, where its certificate cannot be read here."
         ),
     )
 )
@@ -301,11 +259,6 @@ def workload_of(options: dict[str, Any]) -> Workload:
     if options["role_arn"] is not None and (options["role_name"] is not None or options["account"] is not None):
         raise UsageError("The role is named twice.", remedy="Give only --role-arn, or only --role-name and --account.")
     return Workload(**_of(Workload, options))
-
-
-def control_plane_of(options: dict[str, Any]) -> ControlPlane:
-    """The key files of the apiservers, and what else they accept."""
-    return ControlPlane(**_of(ControlPlane, options))
 
 
 def _of(noun: type, options: dict[str, Any]) -> dict[str, Any]:
@@ -341,25 +294,21 @@ EXAMPLES = examples(
 @click.option("--format", "form", type=click.Choice(FORMATS), help="How it is written, where there are several ways.")
 @render_options
 @common_options
-@click.pass_context
 def command(ctx: click.Context, /, *, kind: str, name: str, form: str | None, **options: Any) -> None:
     """Print the piece KIND for the issuer NAME on stdout; what else to know is on stderr. Changes nothing."""
     chosen = KINDS[kind]
     if form is not None and form not in chosen.formats:
         raise UsageError(f"{kind} has no format {form}.", remedy=f"Use --format {' or '.join(chosen.formats)}.")
-    workload, control_plane = workload_of(options), control_plane_of(options)
+    workload, control_plane = workload_of(options), ControlPlane(**_of(ControlPlane, options))
     settings = common(ctx).load()
     issuer = named(settings, name)
-    login = _login(issuer, options) if chosen.needs_login else MirrorIdentity()
+    login = MirrorIdentity()
+    if chosen.needs_login:
+        namespace, _, account = options["mirror"].partition("/")
+        login = apiserver_identity(issuer, MirrorIdentity(namespace, account, options["user"]))
     piece = chosen.render(
         RenderRequest(settings, issuer, form or chosen.default_format, workload, control_plane, login)
     )
     click.echo(text_of(piece), nl=False)
     for note in piece.notes:
         click.echo(f"note: {escaped(note)}", err=True)
-
-
-def _login(issuer: "Issuer", options: dict[str, Any]) -> MirrorIdentity:
-    """The identity of the mirror at the issuer's apiservers; files are read if they are on this machine."""
-    namespace, _, account = options["mirror"].partition("/")
-    return apiserver_identity(issuer, MirrorIdentity(namespace, account, options["user"]))
