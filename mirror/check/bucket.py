@@ -33,9 +33,7 @@ def _reached(place: CheckTarget, publish: PublishSettings, facts: BucketFacts) -
     if isinstance(region, Unavailable) and region.code == "AccessDenied":
         yield unseen(place, "the bucket itself", "s3:ListBucket", publish, region)
     elif isinstance(region, Unavailable):
-        cause = f" ({region.cause})" if region.cause else ""
-        sentence = f"The bucket cannot be looked at: {region.code}{cause}."
-        yield place.failed("bucket.unreachable", sentence, region.remedy)
+        yield place.failed("bucket.unreachable", f"The bucket cannot be looked at: {region}.", region.remedy)
     elif region is not None and region != publish.region and is_aws(publish):
         sentence = f"The bucket is in {region}, the configuration says {publish.region}."
         yield place.failed(
@@ -230,8 +228,7 @@ def _policy_results(place: CheckTarget, found: PublicAccess, total: int) -> Iter
 
 def unseen(place: CheckTarget, what: str, action: str, publish: PublishSettings, missed: Unavailable) -> CheckResult:
     """A note: what could not be looked at, and why. The mirror itself works without the right to see it."""
-    sentence = f"Could not see {what}: {missed.code}"
-    sentence += f" ({missed.cause})." if missed.cause else "."
+    sentence = f"Could not see {what}: {missed}."
     if missed.code == "AccessDenied":
         remedy = f"The mirror does without; to have it checked allow `{action}`, or check as an administrator."
         return place.note("bucket.unseen", sentence, remedy)
@@ -311,9 +308,8 @@ def _missing(
 ) -> CheckResult:
     verb = _VERBS[action]
     code = f"rights.{_CODES[action]}"
-    cause = f" ({missed.cause})" if missed.cause else ""
     if missed.code != "AccessDenied":
-        return place.failed(code, f"{action} could not be tried: {missed.code}{cause}.", missed.remedy)
+        return place.failed(code, f"{action} could not be tried: {missed}.", missed.remedy)
     remedy = f"Allow `{action}` on `{resource}` to the mirror's identity; {_RENDER_WRITER_POLICY}."
     if publish.expected_bucket_owner:
         remedy += " Or the bucket belongs to another account than `publish.expected_bucket_owner`."

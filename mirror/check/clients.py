@@ -148,19 +148,16 @@ _EVERYBODY = ("/AllUsers", "/AuthenticatedUsers")
 T = TypeVar("T")
 
 
-Read = Callable[[Any, Mapping[str, Any]], T]
-"""How one setting is read: from boto3's client, with the names of the bucket and its owner."""
-
-
 @dataclass(frozen=True, slots=True)
 class BucketSetting(Generic[T]):
     """One setting of a bucket: the right that it needs, and how it is read.
 
-    The reader raises what botocore raises, and LookupError or ValueError for an answer that is malformed.
+    The reader gets boto3's client, and the names of the bucket and its owner. It raises what botocore raises, and
+    LookupError or ValueError for an answer that is malformed.
     """
 
     action: str
-    read: Read[T]
+    read: Callable[[Any, Mapping[str, Any]], T]
 
 
 def _setting(action: str, operation: str, read: Callable[[Any], T], empty: T) -> BucketSetting[T]:

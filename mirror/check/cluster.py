@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from mirror.apiserver.credentials import read_token
 from mirror.check.local import SOON, privacy
-from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component
+from mirror.check.result import CheckResult, CheckTarget, Component
 from mirror.config.settings import Issuer
 from mirror.model import Key, Observation, Observed, Reason, Thumbprint, key_name
 from mirror.text import counted, in_words, moment
@@ -38,12 +39,9 @@ def keys(issuer: Issuer, observations: Sequence[Observation], public: Sequence[K
 
 
 def _each(issuer: Issuer, observed: Sequence[Observed]) -> Iterator[CheckResult]:
-    reported: set[tuple[str, tuple[Key, ...]]] = set()
-    for each in observed:
-        if (each.apiserver, each.keys) not in reported:
-            reported.add((each.apiserver, each.keys))
-            sentence = f"It shows {', '.join(key_name(key) for key in each.keys)}."
-            yield CheckTarget(Component.KEYS, each.apiserver, issuer.name).ok("keys.shown", sentence)
+    for apiserver, shown in dict.fromkeys((each.apiserver, each.keys) for each in observed):
+        sentence = f"It shows {', '.join(map(key_name, shown))}."
+        yield CheckTarget(Component.KEYS, apiserver, issuer.name).ok("keys.shown", sentence)
 
 
 def _everywhere(key: Key, observed: Sequence[Observed]) -> bool:
@@ -113,7 +111,7 @@ def _one(issuer: Issuer, observation: Observation, now: datetime) -> Iterator[Ch
         yield place.ok("apiserver.believed", f"It shows this issuer and {counted(len(observation.keys), 'key')}.")
         yield from (place.note(each.code, each.sentence) for each in observation.notes)
     else:
-        yield from (place.of_reason(CheckLevel.FAILED, reason) for reason in observation.reasons)
+        yield from (place.of_reason(reason) for reason in observation.reasons)
     if observation.certificate_expires_at is not None:
         yield _certificate(place, observation.certificate_expires_at, now)
     if observation.date is not None:
@@ -140,23 +138,20 @@ LONG = timedelta(days=2)
 
 def tokens(issuer: Issuer, now: datetime) -> Iterator[CheckResult]:
     """The apiserver token of an issuer, and the probe token where it has one."""
-    if issuer.auth.token_file is not None:
-        path = issuer.auth.token_file
-        place = CheckTarget(Component.CONFIGURATION, str(path), issuer.name)
-        yield from privacy("auth.token_file", path, issuer.name)
-        token = read_token(path, issuer.audiences)
-        yield from _token_results(place, "auth.token_file", token, now)
-    if issuer.probe_token_file is not None:
-        path = issuer.probe_token_file
-        place = CheckTarget(Component.CONFIGURATION, str(path), issuer.name)
-        yield from privacy("probe_token_file", path, issuer.name)
+    path = issuer.auth.token_file
+    if path is not None:
+        yield from _token(issuer, "auth.token_file", path, read_token(path, issuer.audiences), now)
+    path = issuer.probe_token_file
+    if path is not None:
         # A probe is a token for a cloud: here no audience is a wrong one.
-        yield from _token_results(place, "probe_token_file", read_token(path, (), clouds=()), now)
+        yield from _token(issuer, "probe_token_file", path, read_token(path, (), clouds=()), now)
 
 
-def _token_results(place: CheckTarget, key: str, token: str | Reason, now: datetime) -> Iterator[CheckResult]:
+def _token(issuer: Issuer, key: str, path: Path, token: str | Reason, now: datetime) -> Iterator[CheckResult]:
+    yield from privacy(key, path, issuer.name)
+    place = CheckTarget(Component.CONFIGURATION, str(path), issuer.name)
     if isinstance(token, Reason):
-        yield place.of_reason(CheckLevel.FAILED, token)
+        yield place.of_reason(token)
         return
     claims = unverified_claims(token.encode())
     issued, expires = _time(claims.get("iat")), _time(claims.get("exp"))

@@ -17,7 +17,7 @@ from mirror.check.ports import (
     SigningState,
     Unavailable,
 )
-from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component
+from mirror.check.result import CheckResult, CheckTarget, Component
 from mirror.config.settings import Issuer, PublishSettings, RepositorySettings, Settings
 from mirror.history.git_command import presentable
 from mirror.model import IssuerName, Reason
@@ -63,7 +63,7 @@ def notify_files(settings: Settings) -> Iterator[CheckResult]:
 
         place, url = CheckTarget(Component.NOTIFY, str(path)), read_url(key, path)
         if isinstance(url, Reason):
-            yield place.of_reason(CheckLevel.FAILED, url)
+            yield place.of_reason(url)
         elif url.startswith("http:"):
             sentence = f"{key}: the URL is http, so anyone on the network path can read it and use it."
             yield place.warning("notify.unencrypted", sentence, "Use an https URL.")
@@ -179,10 +179,7 @@ def credentials(publish: PublishSettings, aws: Aws) -> Iterator[CheckResult]:
     if method is None:
         yield place.failed("credentials.none", "There are no AWS credentials.", _NO_CREDENTIALS)
     elif isinstance(method, Unavailable):
-        cause = f" ({method.cause})" if method.cause else ""
-        yield place.failed(
-            "credentials.unusable", f"The AWS credentials cannot be got: {method.code}{cause}.", method.remedy
-        )
+        yield place.failed("credentials.unusable", f"The AWS credentials cannot be got: {method}.", method.remedy)
     else:
         yield place.ok("credentials.found", f"They come from {_METHODS.get(method, method)}.")
         yield _who(place, publish, aws.identity(publish))
@@ -200,8 +197,7 @@ def circular(
 def _who(place: CheckTarget, publish: PublishSettings, identity: Identity | Unavailable) -> CheckResult:
     if isinstance(identity, Identity):
         return place.ok("credentials.identity", f"They make the mirror {identity.arn} of account {identity.account}.")
-    sentence = f"STS does not say who the mirror is: {identity.code}"
-    sentence += f" ({identity.cause})." if identity.cause else "."
+    sentence = f"STS does not say who the mirror is: {identity}."
     if not is_aws(publish):
         return place.note("credentials.unknown", f"{sentence} Stores that are not AWS have no such service.")
     if identity.code in _UNREACHED:
@@ -218,7 +214,7 @@ def git(settings: RepositorySettings, view: HistoryView, *, issuers: int) -> Ite
     state = view.look()
     local = CheckTarget(Component.GIT, str(settings.path))
     yield from _local(local, settings.path, state)
-    yield from (local.of_reason(CheckLevel.FAILED, reason) for reason in state.broken)
+    yield from (local.of_reason(reason) for reason in state.broken)
     if settings.remote is None:
         sentence = "No git remote is configured: the history of the keys is only on this machine."
         yield local.note("git.no_remote", sentence, "Set `repository.remote`; several mirrors of one bucket need it.")
@@ -229,10 +225,9 @@ def git(settings: RepositorySettings, view: HistoryView, *, issuers: int) -> Ite
 
 
 def _local(place: CheckTarget, path: Path, state: HistoryFacts) -> Iterator[CheckResult]:
-    if state.unreadable is not None:
-        yield place.of_reason(CheckLevel.FAILED, state.unreadable)
-    elif state.damaged is not None:
-        yield place.of_reason(CheckLevel.FAILED, state.damaged)
+    broken = state.unreadable or state.damaged
+    if broken is not None:
+        yield place.of_reason(broken)
     elif not _exists(path):
         yield place.note("git.absent", "There is no local repository yet; the first pass creates it.")
     elif not os.access(path, os.W_OK | os.X_OK):
@@ -254,12 +249,12 @@ def _exists(path: Path) -> bool:
 
 def _remote(place: CheckTarget, state: HistoryFacts) -> Iterator[CheckResult]:
     if state.fetch is not None:
-        yield place.of_reason(CheckLevel.FAILED, state.fetch)
+        yield place.of_reason(state.fetch)
         return
     at = f"at {state.remote[:12]}" if state.remote is not None else "still without our branch"
     yield place.ok("git.fetched", f"The remote can be fetched from; it is {at}.")
     if state.push is not None:
-        yield place.of_reason(CheckLevel.FAILED, state.push)
+        yield place.of_reason(state.push)
         return
     sentence = "The remote lets us begin a push (rehearsed; hooks and branch protection speak only at a real one)."
     yield place.ok("git.may_push", sentence)

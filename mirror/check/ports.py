@@ -20,6 +20,9 @@ class Unavailable:
     cause: str
     remedy: str
 
+    def __str__(self) -> str:
+        return f"{self.code} ({self.cause})" if self.cause else self.code
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from mirror.addresses import discovery_url, jwks_uri, object_keys
 from mirror.check.ports import BucketOf
-from mirror.check.result import CheckLevel, CheckResult, CheckTarget, Component
-from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, IssuerName, Key, Observed, PublicObject
+from mirror.check.result import CheckResult, CheckTarget, Component
+from mirror.model import MEDIA_TYPE_DISCOVERY, Answer, Key, Observed, PublicObject
 from mirror.ports import PublicEndpoint, PublicFailure, PublicResponse, PublicResult
 from mirror.publish.publisher import compare, explained
 from mirror.reconcile.state import PublishedIssuer
@@ -37,7 +37,12 @@ def public(publication: PublishedIssuer, view: PublicEndpoint, bucket: BucketOf)
     found: list[CheckResult] = []
     other = _other_layout(publication, looks[0], looks[1])
     if other is not None:
-        return PublicDocuments((whole.warning("public.takeover", *_before_takeover(other, issuer.name)),))
+        sentence = (
+            f"Another tool publishes this issuer: its discovery document names {other}. The first pass puts nothing in "
+            "its place until an operator adopts it."
+        )
+        remedy = f"`oidc-mirror adopt {issuer.name}` reads the keys there and keeps each of them public for its time."
+        return PublicDocuments((whole.warning("public.takeover", sentence, remedy),))
     for each, look in zip(expected, looks, strict=True):
         place = CheckTarget(Component.PUBLIC, each.url, issuer.name)
         found += (
@@ -59,14 +64,6 @@ def _other_layout(publication: PublishedIssuer, discovery: PublicResult, jwks: P
     return other_jwks_uri(discovery.body, jwks_uri(publication.url))
 
 
-def _before_takeover(other: str, name: IssuerName) -> tuple[str, str]:
-    sentence = (
-        f"Another tool publishes this issuer: its discovery document names {other}. The first pass puts nothing in its "
-        "place until an operator adopts it."
-    )
-    return sentence, f"`oidc-mirror adopt {name}` reads the keys there and keeps each of them public for its time."
-
-
 def _expected(publication: PublishedIssuer) -> tuple[PublicObject, PublicObject]:
     """Both objects as they should be, but for the bytes, which only the ledger knows."""
     url, publish = publication.url, publication.issuer.publish
@@ -79,18 +76,7 @@ def _expected(publication: PublishedIssuer) -> tuple[PublicObject, PublicObject]
 
 def _seen(place: CheckTarget, look: PublicResponse, expected: PublicObject) -> Iterator[CheckResult]:
     reasons = [each for each in compare(look, expected) if each.code != "stale_or_foreign"]
-    yield from (
-        CheckResult(
-            place.component,
-            place.subject,
-            CheckLevel.FAILED,
-            f"public.{each.code}",
-            each.sentence,
-            each.remedy,
-            place.issuer,
-        )
-        for each in reasons
-    )
+    yield from (place.failed(f"public.{each.code}", each.sentence, each.remedy) for each in reasons)
     if look.seconds > SLOW_SECONDS:
         sentence = f"It took {look.seconds:.1f} s to come; AWS gives up after 5 s."
         yield place.warning("public.slow", sentence, "Check the network and the CDN in front of the bucket.")
@@ -116,8 +102,7 @@ def _believed(place: CheckTarget, publication: PublishedIssuer, discovery: bytes
     if not isinstance(found, Observed):
         reasons = tuple(place.failed(f"public.{each.code}", each.sentence, _NOT_OURS) for each in found.reasons)
         return PublicDocuments(reasons)
-    strange = [each for each in found.notes if each.code == "foreign_jwks_uri"]
-    if strange:
+    if any(each.code == "foreign_jwks_uri" for each in found.notes):
         sentence = (
             "The public discovery document sends relying parties to keys that are not ours: its jwks_uri is wrong."
         )

@@ -88,10 +88,10 @@ class CheckTarget:
         """It does not work."""
         return self._found(CheckLevel.FAILED, code, sentence, remedy)
 
-    def of_reason(self, level: CheckLevel, reason: Reason) -> CheckResult:
-        """A reason of another part of the program, `where` included."""
+    def of_reason(self, reason: Reason) -> CheckResult:
+        """It does not work, for a reason of another part of the program, `where` included."""
         where = f"[{reason.where}] " if reason.where else ""
-        return self._found(level, reason.code, where + reason.sentence, reason.remedy)
+        return self.failed(reason.code, where + reason.sentence, reason.remedy)
 
     def _found(self, level: CheckLevel, code: str, sentence: str, remedy: str) -> CheckResult:
         return CheckResult(self.component, self.subject, level, code, sentence, remedy, self.issuer)
@@ -324,14 +324,11 @@ def _because(result: CheckResult, causes: dict[str, str]) -> str | None:
 def _grouped(results: Iterable[CheckResult]) -> tuple[SharedProblem, ...]:
     found: dict[tuple[str, ...], list[CheckResult]] = {}
     for each in results:
-        found.setdefault(_likeness(each), []).append(each)
+        # What results of one cause have in common: two clusters' URLs, names, keys and numbers differ.
+        likeness = (each.component, each.code, _shape(each.sentence, each), _shape(each.remedy, each))
+        found.setdefault(likeness, []).append(each)
     problems = [SharedProblem(tuple(group)) for group in found.values()]
     return tuple(sorted(problems, key=lambda each: _ROOTS.index(each.first.component)))
-
-
-def _likeness(result: CheckResult) -> tuple[str, ...]:
-    """What results of one cause have in common: two clusters' URLs, names, keys and numbers differ."""
-    return (result.component, result.code, _shape(result.sentence, result), _shape(result.remedy, result))
 
 
 def _shape(text: str, result: CheckResult) -> str:

@@ -4,10 +4,12 @@ at once:  hearing the apiservers │ configuration, state, git │ a bucket: cre
 then:     apiservers and keys of each issuer, from these answers
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import chain
 
 from mirror.addresses import object_keys
 from mirror.check.bucket import bucket, listing, objects
@@ -78,23 +80,21 @@ def run_checks(
         clients.cancel()
         bounded.cancel()
 
-    def guarded(job: _Job) -> tuple[CheckResult, ...]:
-        return _guarded(job, bounded, seconds)
-
+    guarded = partial(_guarded, bounded, seconds)
     at_once = [
         _poll_apiservers(chosen, clients, seen),
         *_shared(settings, chosen, clients),
         *_of_issuers(settings, chosen, clients, now, seen),
     ]
-    wanted = [job for job in at_once if _is_wanted(job, components)]
+    wanted = [job for job in at_once if components & _SERVES.get(job.place.component, {job.place.component})]
     found = thread_map(guarded, wanted, workers=WORKERS, cancel=cancel)
     after = [job for job in _from_clusters(chosen, seen, now) if job.place.component in components]
     found += thread_map(guarded, after, workers=1, cancel=cancel)
-    results = (each for each in _flat(found) if each.component in components or each.code in _OWN_CODES)
+    results = (each for each in chain.from_iterable(found) if each.component in components or each.code in _OWN_CODES)
     return CheckReport(now, tuple(sorted(results, key=_order(settings))))
 
 
-def _guarded(job: _Job, bounded: DeadlineExecutor, seconds: float) -> tuple[CheckResult, ...]:
+def _guarded(bounded: DeadlineExecutor, seconds: float, job: _Job) -> tuple[CheckResult, ...]:
     try:
         return bounded.call(lambda: tuple(job.work()))
     except TimeoutError:
@@ -112,10 +112,6 @@ _SERVES = {
     Component.BUCKET: frozenset({Component.BUCKET, Component.POLICY}),
 }
 """Jobs whose work is needed, or reported, by other components too."""
-
-
-def _is_wanted(job: _Job, components: frozenset[Component]) -> bool:
-    return bool(_SERVES.get(job.place.component, frozenset({job.place.component})) & components)
 
 
 def _poll_apiservers(chosen: Sequence[Issuer], clients: CheckClients, shared: _SharedResults) -> _Job:
@@ -151,17 +147,12 @@ def _shared(settings: Settings, chosen: Sequence[Issuer], clients: CheckClients)
         CheckTarget(Component.CREDENTIALS, "credentials"), partial(circular, settings.issuers, clients.own_token)
     )
     wanted = {bucket_identity(issuer.publish) for issuer in chosen}
-    for each, published in _by_target(settings).items():
-        if each in wanted:
-            yield from _of_bucket(settings, published, clients)
-
-
-def _by_target(settings: Settings) -> Mapping[Target, tuple[PublishedIssuer, ...]]:
-    found: dict[Target, tuple[PublishedIssuer, ...]] = {}
+    by_target: dict[Target, list[PublishedIssuer]] = defaultdict(list)
     for each in publications(settings):
-        key = bucket_identity(each.issuer.publish)
-        found[key] = (*found.get(key, ()), each)
-    return found
+        by_target[bucket_identity(each.issuer.publish)].append(each)
+    for target, published in by_target.items():
+        if target in wanted:
+            yield from _of_bucket(settings, published, clients)
 
 
 def _of_bucket(settings: Settings, published: Sequence[PublishedIssuer], clients: CheckClients) -> Iterator[_Job]:
@@ -230,11 +221,6 @@ def _from_clusters(chosen: Sequence[Issuer], shared: _SharedResults, now: dateti
             CheckTarget(Component.APISERVERS, issuer.issuer, issuer.name), partial(apiservers, issuer, heard, now)
         )
         yield _Job(CheckTarget(Component.KEYS, issuer.issuer, issuer.name), partial(keys, issuer, heard, shown))
-
-
-def _flat(results: Iterable[tuple[CheckResult, ...]]) -> Iterator[CheckResult]:
-    for findings in results:
-        yield from findings
 
 
 def _order(settings: Settings) -> Callable[[CheckResult], tuple[int, int, int]]:

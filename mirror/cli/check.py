@@ -4,6 +4,7 @@ import json
 import re
 import sys
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -120,7 +121,7 @@ def _test_message(settings: "Settings") -> CheckResult:
     place = CheckTarget(Component.NOTIFY, str(settings.notify.webhook_url_file or WEBHOOK))
     reason = post_test(settings, datetime.now(UTC))
     if reason is not None:
-        return place.of_reason(CheckLevel.FAILED, reason)
+        return place.of_reason(reason)
     return place.ok("notify.sent", "The webhook took a test message; look for it where it leads.")
 
 
@@ -252,20 +253,16 @@ def _heading(name: IssuerName | None, issuers: Mapping[IssuerName, IssuerUrl]) -
 def _component_lines(results: Iterable[CheckResult]) -> Iterator[str]:
     for component, findings in groupby(results, key=lambda each: each.component):
         yield f" {click.style(component, underline=True)}"
-        for subject, about in _by_subject(findings).items():
+        by_subject: dict[str, list[CheckResult]] = defaultdict(list)
+        for each in findings:
+            by_subject[each.subject].append(each)
+        for subject, about in by_subject.items():
             yield f"  {escaped(subject)}"
             for each in about:
                 text = each.sentence if each.level is CheckLevel.OK else f"{each.code}: {each.sentence}"
                 yield from (f"   {line}" for line in _labelled(each, text))
                 if each.remedy:
                     yield from _wrapped(each.remedy, "remedy: ", margin=_MARGIN + 3)
-
-
-def _by_subject(findings: Iterable[CheckResult]) -> Mapping[str, tuple[CheckResult, ...]]:
-    found: dict[str, tuple[CheckResult, ...]] = {}
-    for each in findings:
-        found[each.subject] = (*found.get(each.subject, ()), each)
-    return found
 
 
 def _wrapped(text: str, label: str, *, margin: int = _MARGIN) -> Iterator[str]:
@@ -326,7 +323,7 @@ def compared(settings: "Settings", now: datetime) -> tuple[tuple[str, ...], "Che
     text = gmpy2_hint(sum(map(len, found.values())), integer_type())
     if text is not None:
         click.echo(text, err=True)
-    weak = _weak_pairs(found)
+    weak = shared_prime_pairs((key for keys in found.values() for key in keys), number=integer_type())
     return tuple(fleet_lines(found, weak)), CheckReport(now, tuple(findings(found, weak)))
 
 
@@ -356,10 +353,6 @@ def distinct(keys: Iterable[AnyKey]) -> tuple[AnyKey, ...]:
     """Each key material once, in the order of thumbprints, and whole where any record of it has kept it."""
     ordered = sorted(keys, key=lambda key: (key.thumbprint, not isinstance(key, KeyName)))
     return tuple({key.thumbprint: key for key in ordered}.values())
-
-
-def _weak_pairs(found: dict[IssuerName, tuple[AnyKey, ...]]) -> tuple[tuple[Thumbprint, Thumbprint], ...]:
-    return shared_prime_pairs((key for keys in found.values() for key in keys), number=integer_type())
 
 
 def fleet_lines(
