@@ -12,13 +12,12 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPSConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from ssl import PROTOCOL_TLS_SERVER, SSLContext
 from threading import Thread
 from typing import BinaryIO
 
@@ -26,6 +25,7 @@ import trustme
 import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from jwcrypto.jwk import JWK
 
 from mirror.errors import BucketError
 
@@ -45,21 +45,10 @@ class DemoKey:
 def new_key() -> DemoKey:
     """Generate an RSA 2048 key and forget its private half (kid: facts.md#7)."""
     public = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
-    numbers = public.public_numbers()
     spki = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    members = {
-        "use": "sig",
-        "kty": "RSA",
-        "kid": _base64url(hashlib.sha256(spki).digest()),
-        "alg": "RS256",
-        "n": _base64url(numbers.n.to_bytes(256, "big")),
-        "e": _base64url(numbers.e.to_bytes(3, "big")),
-    }
-    return DemoKey(members)
-
-
-def _base64url(octets: bytes) -> str:
-    return urlsafe_b64encode(octets).rstrip(b"=").decode()
+    kid = urlsafe_b64encode(hashlib.sha256(spki).digest()).rstrip(b"=").decode()
+    members = JWK.from_pyca(public).export_public(as_dict=True)
+    return DemoKey({**members, "kid": kid, "use": "sig", "alg": "RS256"})
 
 
 FORBIDDEN = json.dumps({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden", "code": 403})
@@ -72,7 +61,7 @@ class DemoReplica:
     issuer: str
     keys: tuple[DemoKey, ...] = ()
     forbids: bool = False
-    url: str = field(default="")
+    url: str = ""
 
     def answer(self, path: str) -> tuple[int, str, str]:
         """Status, content type and body, as a real apiserver gives them (facts.md#2, #3, #4, #16)."""
@@ -183,7 +172,7 @@ def running_demo_world(folder: Path) -> Iterator[DemoWorld]:
     chain_file.write_bytes(b"".join(blob.bytes() for blob in leaf.cert_chain_pems))
     key_file.touch(mode=0o600)
     key_file.write_bytes(leaf.private_key_pem.bytes())
-    tls = SSLContext(PROTOCOL_TLS_SERVER)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     leaf.configure_cert(tls)
     with ExitStack() as stack:
         first, second = (stack.enter_context(running_replica(ISSUER, tls)) for _ in range(2))
@@ -205,23 +194,9 @@ def running_daemon(world: DemoWorld) -> Iterator[None]:
     """
     words = ("--config", str(world.config_file), "run", "--no-last-good")
     with (world.folder / "daemon.log").open("wb") as log, _ending_with_us("mirror", words, world.environ, log) as ended:
-        deadline = time.monotonic() + START_SECONDS
-        while not _is_ready(world.page_port):
-            if ended() or time.monotonic() > deadline:
-                raise BucketError("The demo's daemon did not start.", remedy="Check daemon.log in the demo's folder.")
-            time.sleep(0.05)
+        page = HTTPConnection("127.0.0.1", world.page_port, timeout=10)
+        _wait("daemon", "daemon.log", ended, lambda: _status(page, "/readyz") == HTTPStatus.OK)
         yield
-
-
-def _is_ready(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == HTTPStatus.OK
-    except OSError:
-        return False
-    finally:
-        connection.close()
 
 
 def _free_port() -> int:
@@ -314,7 +289,9 @@ def running_s3(folder: Path, region: str, ca_file: Path, chain_file: Path, key_f
             _ending_with_us("hypercorn", words, environ, log, folder=folder, listener=listener) as ended,
         ):
             listener.close()
-            _wait(ended, port, ca_file)
+            context = ssl.create_default_context(cafile=str(ca_file))
+            store = HTTPSConnection("localhost", port, context=context, timeout=10)
+            _wait("S3 server", "s3.log", ended, lambda: _status(store, "/") is not None)
             yield port
 
 
@@ -381,23 +358,20 @@ def _server_environment(folder: Path, port: int, region: str) -> dict[str, str]:
     }
 
 
-def _wait(ended: Callable[[], bool], port: int, ca_file: Path) -> None:
+def _wait(server: str, log: str, ended: Callable[[], bool], is_ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not ended() and time.monotonic() < deadline:
-        try:
-            _request(port, ca_file, "GET", "/")
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise BucketError("The demo's S3 server did not start.", remedy="Check s3.log in the demo's folder.")
+    while not is_ready():
+        if ended() or time.monotonic() > deadline:
+            raise BucketError(f"The demo's {server} did not start.", remedy=f"Check {log} in the demo's folder.")
+        time.sleep(0.05)
 
 
-def _request(port: int, ca_file: Path, method: str, path: str) -> None:
-    context = ssl.create_default_context(cafile=str(ca_file))
-    connection = HTTPSConnection("localhost", port, context=context, timeout=10)
+def _status(connection: HTTPConnection, path: str) -> int | None:
+    """The status of the answer; None where nothing answers."""
     try:
-        connection.request(method, path)
-        connection.getresponse().read()
+        connection.request("GET", path)
+        return connection.getresponse().status
+    except OSError:
+        return None
     finally:
         connection.close()
