@@ -62,24 +62,20 @@ class Configuration:
         self.is_last_good = False
         """Whether the settings are a copy, because the files were refused when the daemon started."""
         try:
-            self._settings = load()
+            self.settings = load()
+            """The last good ones."""
         except UsageError as error:
             found = last_good()
             if found is None:
                 raise
-            self._settings, self.is_last_good = found, True
+            self.settings, self.is_last_good = found, True
             self._refuse(error)
-        self._warn(self._settings)
+        self._warn(self.settings)
 
     def keep_copy(self) -> None:
         """Keep what the daemon began with as the last good settings: once its folder is there, and locked."""
         if not self.is_last_good:
-            self._kept(self._settings)
-
-    @property
-    def settings(self) -> Settings:
-        """The last good ones."""
-        return self._settings
+            self._kept(self.settings)
 
     def refresh(self) -> bool:
         """Read the files if their bytes changed (a swapped ConfigMap sends no signal); True for new settings."""
@@ -92,17 +88,17 @@ class Configuration:
             self._seen = self._files.digest()  # first: what changes while they are read is seen the next time
             try:
                 settings = self._load()
-                _require_same_place(self._settings, settings)
+                _require_same_place(self.settings, settings)
             except UsageError as error:
                 self._refuse(error)
                 return False
             except Exception as error:  # noqa: BLE001  no file, whatever is in it, ends a running daemon
                 self._refuse(UsageError(f"Reading it failed unexpectedly: {type(error).__name__}: {describe(error)}"))
                 return False
-            if settings.http_listen != self._settings.http_listen:
+            if settings.http_listen != self.settings.http_listen:
                 sentence = "http.listen changed; it is obeyed after a restart."
                 self._logger.warning("configuration.restart_needed", sentence=sentence)
-            self._settings, self.refused, self.is_last_good = settings, None, False
+            self.settings, self.refused, self.is_last_good = settings, None, False
             self._kept(settings)
             self._logger.info("configuration.loaded", issuers=len(settings.issuers))
             self._warn(settings)

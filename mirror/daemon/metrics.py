@@ -7,7 +7,6 @@ Texts from outside become labels only where the ledger bounds their number: the 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -27,13 +26,11 @@ _Group = tuple[IssuerState, ...]
 
 def render(pass_history: PassHistory) -> bytes:
     """The metrics in Prometheus' text form, version 0.0.4."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Rendering(pass_history))
-    return generate_latest(registry)
+    return generate_latest(_Rendering(pass_history))
 
 
 class _Rendering(Collector):
-    """Shows one pass history to a registry."""
+    """Shows one pass history as a registry does."""
 
     def __init__(self, pass_history: PassHistory) -> None:
         self._pass_history = pass_history

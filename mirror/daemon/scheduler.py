@@ -118,7 +118,8 @@ class Schedule:
         self._logger = logger
         self._interval = interval
         self._wanted = False
-        self._running = False
+        self.running = False
+        """Whether a pass runs."""
         self._began = self._beat = self._pushed = time.monotonic()
         self._ended: float | None = None
         _listen_to_libraries(logger)
@@ -144,11 +145,6 @@ class Schedule:
         ending.start()
         ending.join(_STOP_SECONDS)
 
-    @property
-    def running(self) -> bool:
-        """Whether a pass runs."""
-        return self._running
-
     def pulse(self) -> Heartbeat:
         """The signs of life so far."""
         return Heartbeat(self._began, self._beat, self._ended)
@@ -171,7 +167,7 @@ class Schedule:
             self._due(_BEAT)
         patience = _LATE * self._interval.total_seconds() + BEAT_SECONDS
         last = max(self._pushed, self._began if self._ended is None else self._ended)
-        if not self._running and now - last > patience:
+        if not self.running and now - last > patience:
             self._pushed = now
             self._logger.warning(
                 "schedule.behind", sentence="No pass began in time; was the clock set back? One begins now."
@@ -190,7 +186,7 @@ class Schedule:
         self._beat = time.monotonic()
 
     def _one(self) -> None:
-        self._wanted, self._running = False, True
+        self._wanted, self.running = False, True
         try:
             self._work()
         finally:
@@ -205,7 +201,7 @@ class Schedule:
                 sentence = "The pass before still runs; this one is left out. Passes take longer than the interval."
                 self._logger.warning("pass.still_running", sentence=sentence)
         else:  # only now the scheduler would start another
-            self._running = False
+            self.running = False
             self._ended_call()
             if self._wanted:
                 self._due(_PASS)

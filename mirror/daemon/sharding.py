@@ -30,11 +30,7 @@ class Shard:
 
 def shard_of(issuer: IssuerUrl, count: int) -> int:
     """The index, 0 to `count` - 1, of the one shard that works for `issuer`."""
-    return max(range(count), key=lambda index: (_rank(issuer, index), index))
-
-
-def _rank(issuer: IssuerUrl, index: int) -> bytes:
-    return hashlib.sha256(f"{index}/{issuer}".encode()).digest()
+    return max(range(count), key=lambda index: (hashlib.sha256(f"{index}/{issuer}".encode()).digest(), index))
 
 
 def read_shard(text: str) -> Shard:

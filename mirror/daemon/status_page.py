@@ -12,17 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from importlib import resources
 from threading import Lock
 from urllib.parse import urlencode
-
-from jinja2 import Template
 
 from mirror import __version__
 from mirror.daemon.pass_history import IssuerState, PassHistory
 from mirror.daemon.scheduler import HealthResult
-from mirror.model import PUBLIC_STATUSES, KeyRecord, Level, Observation, Observed, Reason, Status, Unusable, key_id
+from mirror.model import PUBLIC_STATUSES, KeyRecord, Level, Observed, Reason, Status, Unusable, key_id
 from mirror.reconcile.local_state import LastResult
 from mirror.report import SUSPENDED, Effect, IssuerReport, State, remedies_of
 from mirror.status.result import (
@@ -37,7 +33,7 @@ from mirror.status.result import (
     next_step,
     to_json,
 )
-from mirror.status.timeline import Axis, Tick, page_template, style_hash, ticks
+from mirror.status.timeline import Axis, Tick, page_template, ticks
 from mirror.text import counted, moment_and_distance
 
 REFRESH_SECONDS = 30
@@ -153,7 +149,7 @@ class Page:
             while len(self._made) >= _KEPT_PAGES:
                 del self._made[next(iter(self._made))]
             self._made[query] = made
-        return made[2], _style()[1]
+        return made[2], page_template("mirror.daemon", "status")[2]
 
 
 def render(pass_history: PassHistory, health: HealthResult, now: datetime, query: PageQuery | None = None) -> str:
@@ -164,7 +160,8 @@ def render(pass_history: PassHistory, health: HealthResult, now: datetime, query
     mark, headline = _headline(pass_history, every, health)
     report = pass_history.report
     events = () if pass_history.last_pass is None else tuple(reversed(pass_history.last_pass.events))
-    return _template().render(
+    template, css, _ = page_template("mirror.daemon", "status")
+    return template.render(
         query=query,
         sorts=SORTS,
         lines=found[:MOST_LINES],
@@ -182,7 +179,7 @@ def render(pass_history: PassHistory, health: HealthResult, now: datetime, query
         older_events=events[SHOWN_EVENTS:],
         health=health,
         now=now,
-        css=_style()[0],
+        css=css,
         refresh=REFRESH_SECONDS,
         version=__version__,
     )
@@ -208,12 +205,8 @@ def _headline(pass_history: PassHistory, every: "tuple[IssuerLine, ...]", health
     states = [line.status.state for line in every if line.status is not None]
     for state, word in words.items():
         if state in states:
-            return MARKS[state], f"{states.count(state)} of {_issuers(len(every))} {word}"
+            return MARKS[state], f"{states.count(state)} of {counted(len(every), 'issuer')} {word}"
     return "good", "Everything is current" if every else "No issuer is configured"
-
-
-def _issuers(number: int) -> str:
-    return counted(number, "issuer")
 
 
 def _counts(every: "tuple[IssuerLine, ...]") -> tuple[tuple[str, str, str, int], ...]:
@@ -226,21 +219,6 @@ def _counts(every: "tuple[IssuerLine, ...]") -> tuple[tuple[str, str, str, int],
     )
     by_state = tuple((*each, number) for each, number in states.items())
     return by_state + tuple((mark, flag, WORDS[flag], number) for mark, flag, number in flags if number)
-
-
-@cache
-def _style() -> tuple[str, str]:
-    css = _read("status.css")
-    return css, style_hash(css)
-
-
-@cache
-def _template() -> Template:
-    return page_template(_read("status.html"))
-
-
-def _read(name: str) -> str:
-    return (resources.files("mirror.daemon") / "templates" / name).read_text("utf-8")
 
 
 LONGEST_PAST = timedelta(days=30)
@@ -592,15 +570,9 @@ def _boxes(state: IssuerState, report: IssuerReport, now: datetime) -> Iterator[
             mark = "warn" if kids or soon else "good"
             yield ApiserverPanel(each.apiserver, mark, "reachable", (), len(each.keys), kids, expires_at, soon)
         else:
-            yield _unusable(each, expires_at, soon=soon)
-
-
-def _unusable(each: Observation, expires_at: datetime | None, *, soon: bool) -> ApiserverPanel:
-    reasons = each.reasons if isinstance(each, Unusable) else ()
-    word = ", ".join(dict.fromkeys(reason.code for reason in reasons))
-    return ApiserverPanel(
-        each.apiserver, "bad", word, tuple(map(advice, reasons)), expires_at=expires_at, expires_soon=soon
-    )
+            word = ", ".join(dict.fromkeys(reason.code for reason in each.reasons))
+            problems = tuple(map(advice, each.reasons))
+            yield ApiserverPanel(each.apiserver, "bad", word, problems, expires_at=expires_at, expires_soon=soon)
 
 
 def _documents(report: IssuerReport) -> Iterator[DocumentLine]:

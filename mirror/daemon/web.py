@@ -63,16 +63,6 @@ class Sources:
 def application(sources: Sources, *, listen_host: str) -> Starlette:
     """The application; `listen_host` is the configured address, which decides which `Host` headers are accepted."""
 
-    # Plain functions: starlette runs them in threads, so that a large page holds up no probe.
-    def healthz(_: Request) -> Response:
-        return _health_response(sources.health())
-
-    def readyz(_: Request) -> Response:
-        return _health_response(sources.readiness())
-
-    def metrics(_: Request) -> Response:
-        return Response(sources.metrics(), headers={"Content-Type": CONTENT_TYPE})
-
     def page(request: Request) -> Response:
         html, style_hash = sources.page(request.query_params)
         # The page filters itself by a form, which is sent with GET and can change nothing.
@@ -80,16 +70,13 @@ def application(sources: Sources, *, listen_host: str) -> Starlette:
         policy = f"{policy}; style-src 'sha256-{style_hash}'"
         return HTMLResponse(html, headers={"Content-Security-Policy": policy})
 
-    def status(_: Request) -> Response:
-        return Response(sources.status(), media_type="application/json")
-
     made = Starlette(
-        routes=[
+        routes=[  # plain functions: starlette runs them in threads, so that a large page holds up no probe
             Route("/", page),
-            Route("/healthz", healthz),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
-            Route("/status.json", status),
+            Route("/healthz", lambda _: _health_response(sources.health())),
+            Route("/readyz", lambda _: _health_response(sources.readiness())),
+            Route("/metrics", lambda _: Response(sources.metrics(), headers={"Content-Type": CONTENT_TYPE})),
+            Route("/status.json", lambda _: Response(sources.status(), media_type="application/json")),
         ],
         middleware=[Middleware(_Guard, listen_host=listen_host)],
         exception_handlers={HTTPException: _refusal},

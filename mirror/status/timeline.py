@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from importlib import resources
 
 from jinja2 import Environment, StrictUndefined, Template
@@ -90,18 +91,23 @@ class Chart:
 def page(biographies: Iterable[tuple[IssuerName, IssuerUrl, KeyHistories]], *, now: datetime) -> str:
     """The page; `now` (aware) is where the bars of living keys end."""
     charts = _anchored(chart(name, issuer, lives, now=now) for name, issuer, lives in biographies)
-    folder = resources.files("mirror.status") / "templates"
-    css = (folder / "history.css").read_text("utf-8")
-    template = page_template((folder / "history.html").read_text("utf-8"))
-    return template.render(charts=charts, statuses=tuple(Status), css=css, css_hash=style_hash(css), now=now) + "\n"
+    template, css, css_hash = page_template("mirror.status", "history")
+    return template.render(charts=charts, statuses=tuple(Status), css=css, css_hash=css_hash, now=now) + "\n"
 
 
-def page_template(text: str) -> Template:
-    """A page whose values are all escaped, with our own text forms as filters."""
+@cache
+def page_template(package: str, name: str) -> tuple[Template, str, str]:
+    """The page `name` of a package, its style sheet, and the hash by which the page's policy allows that and no other.
+
+    All values are escaped; our own text forms are filters. The hash: CSP level 3, section 2.3.1.
+    """
+    folder = resources.files(package) / "templates"
+    css = (folder / f"{name}.css").read_text("utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"moment": moment, "machine": iso_time}
     environment.filters |= {each.__name__: each for each in (distance, in_words, short_kid)}
-    return environment.from_string(text)
+    template = environment.from_string((folder / f"{name}.html").read_text("utf-8"))
+    return template, css, base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
 
 
 def chart(name: IssuerName, issuer: IssuerUrl, histories: KeyHistories, *, now: datetime) -> Chart:
@@ -156,8 +162,3 @@ def _form(span: timedelta) -> str:
     if span >= _SPAN_IN_DAYS:
         return "%Y-%m-%d"
     return "%m-%d %H:%M" if span >= _SPAN_IN_MINUTES else "%m-%d %H:%M:%S"
-
-
-def style_hash(css: str) -> str:
-    """What the page's policy allows: this style sheet and no other (CSP level 3, section 2.3.1)."""
-    return base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
