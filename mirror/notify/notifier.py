@@ -55,7 +55,8 @@ class Notifier:
         if notify.webhook_url_file is None:
             return
         known = load_memory(settings.state_dir) if self._memory is None else self._memory
-        news = find_news(known, report, notify.events, configured=_configured(settings), quiet=self._quiet)
+        configured = frozenset(url for each in (*settings.issuers, *settings.left_out) for url in each.urls)
+        news = find_news(known, report, notify.events, configured=configured, quiet=self._quiet)
         failure = self._send(settings, report, news) if news else None
         self._memory = news.memory if failure is None else news.unchanged
         if failure is not None:
@@ -137,11 +138,6 @@ def post_test(settings: Settings, now: datetime) -> Reason | None:
 def sender(settings: Settings) -> str:
     """Which mirror reports: the repository's name and this machine's."""
     return f"{settings.repository.name} on {socket.gethostname()}"
-
-
-def _configured(settings: Settings) -> frozenset[IssuerUrl]:
-    everything = (*settings.issuers, *settings.left_out)
-    return frozenset(url for each in everything for url in each.urls)
 
 
 MEMORY_FILE = "notified.json"

@@ -104,7 +104,7 @@ def collect_status(settings: Settings, ports: Ports, now: datetime, *, names: fr
     known = {} if last is None else last.issuers
     issuers = tuple(replace(each, last=known.get(each.issuer)) for each in _issuers(everything, observed, ports, names))
     result = StatusReport(now, memory.base, mode, issuers=issuers, last_pass=last)
-    if result.mode == "trusted":
+    if mode == "trusted":
         result = replace(result, events=(unsigned_remote(settings),))
     if remote_error is not None:
         code = "remote.damaged" if remote_error.damaged else "remote.unreachable"
@@ -335,15 +335,11 @@ def issuers_without_configuration(paths: Iterable[str], published: Iterable[Publ
 
     A path that no valid issuer could have is no issuer's document.
     """
-    expected = {path for each in published for path in _public_paths(each.url)}
+    configured = [repository_paths(each.url) for each in published]
+    expected = {path for each in configured for path in (each.discovery, each.jwks)}
     places = (path.removesuffix(end) for path in paths for end in _ENDS if path.endswith(end) and path not in expected)
     found = (IssuerUrl(f"https://{place.removeprefix('public/')}") for place in places if place.startswith("public/"))
     return tuple(sorted({issuer for issuer in found if not issuer_problems(issuer, allow_private=True)}))
-
-
-def _public_paths(issuer: IssuerUrl) -> tuple[str, str]:
-    paths = repository_paths(issuer)
-    return paths.discovery, paths.jwks
 
 
 def _stores(published: Iterable[PublishedIssuer]) -> Iterator[_Store]:

@@ -351,7 +351,8 @@ def next_step(issuer: IssuerStatus, now: datetime) -> NextStep | None:
     What failed comes before a suspension, which holds up all that follows: what waits for an operator, what the next
     pass does, and dates.
     """
-    return _failure(issuer) or _suspension(issuer) or _pending(issuer) or _left_to_do(issuer) or _next_date(issuer, now)
+    next_date = min(_key_dates(issuer, now), key=lambda step: step.at or now, default=None)
+    return _failure(issuer) or _suspension(issuer) or _pending(issuer) or _left_to_do(issuer) or next_date
 
 
 def _failure(issuer: IssuerStatus) -> NextStep | None:
@@ -393,10 +394,6 @@ def _left_to_do(issuer: IssuerStatus) -> NextStep | None:
         return None
     warnings = [event.sentence for event in issuer.events if event.level is not Level.INFO]
     return NextStep(warnings[0] if warnings else f"degraded in the last pass: oidc-mirror check {issuer.name}")
-
-
-def _next_date(issuer: IssuerStatus, now: datetime) -> NextStep | None:
-    return min(_key_dates(issuer, now), key=lambda step: step.at or now, default=None)
 
 
 def _key_dates(issuer: IssuerStatus, now: datetime) -> Iterator[NextStep]:

@@ -94,7 +94,7 @@ class KeyWaiter:
                 last_sentence = progress.sentence
                 self._on_progress(f"{last_sentence}.")
             if now >= deadline:
-                self._on_progress(f"Not safe to sign with after {_seconds(timeout)} s: {last_sentence}.")
+                self._on_progress(f"Not safe to sign with after {int(timeout.total_seconds())} s: {last_sentence}.")
                 return False
             self._clock.sleep(_pause(now, deadline, progress.safe_at))
 
@@ -191,7 +191,3 @@ def _pause(now: datetime, deadline: datetime, safe_at: datetime | None) -> float
 def _unreadable(reason: Reason) -> str:
     sentence = reason.sentence.rstrip(".")
     return f"The public JWKS cannot be read: {escaped(sentence)}. {escaped(reason.remedy.rstrip('.'))}"
-
-
-def _seconds(length: timedelta) -> int:
-    return int(length.total_seconds())
