@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import click
 
 from mirror.cli.options import common, selected
+from mirror.cli.text import KEY_COLOURS
 from mirror.config.settings import RepositorySettings, Settings
 from mirror.errors import HistoryError
 from mirror.history.key_history import KeyHistories, KeyHistory, load_histories, to_json
@@ -100,12 +101,9 @@ def lines(biographies: tuple[Biography, ...]) -> Iterator[str]:
             yield f"  commit {commit[:12]} is skipped: its ledger is missing or does not count"
 
 
-COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revoked": "red", "dropped": None}
-
-
 def _life(history: KeyHistory) -> Iterator[str]:
     record, status = history.record, str(history.status)
-    shown = click.style(status, fg=COLOURS[status], bold=True)
+    shown = click.style(status, fg=KEY_COLOURS[status], bold=True)
     yield f"  key {escaped(record.key.kid)}  {record.key.alg or '-'}  {shown}"
     yield f"      thumbprint  {record.key.thumbprint}"
     yield f"      first seen  {moment(record.first_seen)}"

@@ -9,6 +9,7 @@ import click
 
 from mirror.addresses import discovery_url, jwks_uri, object_key_of, object_keys
 from mirror.cli.operator_session import (
+    WORST_FIRST,
     KeyDecision,
     OperatorSession,
     ask,
@@ -29,6 +30,7 @@ from mirror.model import (
     KeyId,
     KeyPolicy,
     Ledger,
+    ObjectKey,
     Observation,
     Reason,
     Status,
@@ -149,9 +151,16 @@ def adopt_documents(
         HistoryError: It could not be committed.
         RemoteError: It could not be pushed.
     """
-    found = _look_up(session, chosen)
+    # All apiservers are asked at once.
+    answers = session.ports.source.poll(session.issuers, turn=0, progress=lambda _: None)
+    validated = validate_answers(session.issuers, answers, session.history)
+    found = [_find(session, each, validated) for each in chosen]
     summary = [line for each in found for line in _lines(each)]
-    decisions = [_decision(each, each.result) for each in found if isinstance(each.result, Adoption)]
+    decisions = [
+        KeyDecision(each.publication, each.result.outcome, replaces=each.bodies, former_jwks=each.former_jwks)
+        for each in found
+        if isinstance(each.result, Adoption)
+    ]
     if not decisions:
         click.echo("\n".join(summary))
         ctx.exit(ExitStatus.FAILED)
@@ -159,13 +168,6 @@ def adopt_documents(
     commit(session, lambda _: decisions)
     so_far = ExitStatus.CURRENT if len(decisions) == len(found) else ExitStatus.FAILED
     run_pass_and_exit(ctx, session, no_pass=no_pass, so_far=so_far)
-
-
-def _look_up(session: OperatorSession, chosen: list[PublishedIssuer]) -> list[_Found]:
-    """Ask the apiservers of all issuers at once, and read what is public."""
-    answers = session.ports.source.poll(session.issuers, turn=0, progress=lambda _: None)
-    validated = validate_answers(session.issuers, answers, session.history)
-    return [_find(session, each, validated) for each in chosen]
 
 
 def _unknown(session: OperatorSession, *, demanded: bool) -> list[PublishedIssuer]:
@@ -202,20 +204,17 @@ def _find(session: OperatorSession, publication: PublishedIssuer, validated: Val
 
 def _named_jwks(publication: PublishedIssuer, url: str, ports: Ports) -> bytes | Reason:
     """The JWKS that relying parties follow now; without it the keys that sign live tokens would be dropped unseen."""
-    publish = publication.issuer.publish
-    if publish.readback.enabled:
-        look = ports.view.get_document(url, readback=publish.readback)
-        if isinstance(look, PublicResponse):
-            return look.body
-        why = f"{look.reason.sentence} {look.reason.remedy}"
+    shown = _shown(publication, url, ports)
+    if isinstance(shown, bytes):
+        return shown
+    if shown is not None:
+        why = f"{shown.sentence} {shown.remedy}"
     else:
+        publish = publication.issuer.publish
         key = object_key_of(url, publish.base_url, publish.prefix)
-        try:
-            stored = None if key is None else ports.bucket(publish).get(key)
-        except BucketError as error:
-            return reason_of(error)
+        stored = None if key is None else _stored(publication, key, ports)
         if stored is not None:
-            return stored.body
+            return stored
         why = "It is not in the bucket, and `publish.readback.enabled` is false."
     sentence = f"The public discovery document names {url} as its keys, and that cannot be read: {why}"
     remedy = (
@@ -230,40 +229,41 @@ def _public_discovery(publication: PublishedIssuer, ports: Ports) -> bytes | Non
     It may be absent or unreadable for us: then the JWKS at our own place is all that there is.
     """
     publish = publication.issuer.publish
-    if publish.readback.enabled:
-        look = ports.view.get_document(discovery_url(publication.url), readback=publish.readback)
-        if isinstance(look, PublicResponse):
-            return look.body
-    discovery_key, _ = object_keys(publication.url, publish.base_url, publish.prefix)
-    try:
-        stored = ports.bucket(publish).get(discovery_key)
-    except BucketError:
-        return None
-    return stored.body if stored is not None else None
+    found = _shown(publication, discovery_url(publication.url), ports)
+    if not isinstance(found, bytes):
+        discovery_key, _ = object_keys(publication.url, publish.base_url, publish.prefix)
+        found = _stored(publication, discovery_key, ports)
+    return found if isinstance(found, bytes) else None
 
 
 def _public_jwks(publication: PublishedIssuer, ports: Ports) -> bytes | Reason | None:
     """The JWKS as an anonymous client reads it (`publish.readback` says how, and whether); None when there is none."""
     publish = publication.issuer.publish
-    why: Reason | None = None
-    if publish.readback.enabled:
-        look = ports.view.get_document(jwks_uri(publication.url), readback=publish.readback)
-        if isinstance(look, PublicResponse):
-            return look.body
-        why = look.reason
+    shown = _shown(publication, jwks_uri(publication.url), ports)
+    if isinstance(shown, bytes):
+        return shown
     # S3 answers 403 to anonymous requests for absent and for private objects: only the bucket itself knows.
     _, jwks_key = object_keys(publication.url, publish.base_url, publish.prefix)
+    stored = _stored(publication, jwks_key, ports)
+    return shown if shown is not None and isinstance(stored, bytes) else stored
+
+
+def _shown(publication: PublishedIssuer, url: str, ports: Ports) -> bytes | Reason | None:
+    """A document as an anonymous client reads it, or why it cannot; None where `publish.readback` is off."""
+    readback = publication.issuer.publish.readback
+    if not readback.enabled:
+        return None
+    look = ports.view.get_document(url, readback=readback)
+    return look.body if isinstance(look, PublicResponse) else look.reason
+
+
+def _stored(publication: PublishedIssuer, key: ObjectKey, ports: Ports) -> bytes | Reason | None:
+    """A document as the bucket has it, or why it cannot be read; None where there is none."""
     try:
-        stored = ports.bucket(publish).get(jwks_key)
+        stored = ports.bucket(publication.issuer.publish).get(key)
     except BucketError as error:
         return reason_of(error)
-    if stored is None:
-        return None
-    return why or stored.body
-
-
-def _decision(found: _Found, adoption: Adoption) -> KeyDecision:
-    return KeyDecision(found.publication, adoption.outcome, replaces=found.bodies, former_jwks=found.former_jwks)
+    return None if stored is None else stored.body
 
 
 def _lines(found: _Found) -> list[str]:
@@ -371,7 +371,7 @@ def revoke_key(
         report = one_pass(session)
         found = {status, *(_public_state(session, each.publication, material, report) for each in decisions)}
         click.echo("Relying parties may trust it until they fetch the set again: deny its tokens there until then.")
-        ctx.exit(next(each for each in (ExitStatus.FAILED, ExitStatus.HELD, ExitStatus.CURRENT) if each in found))
+        ctx.exit(min(found, key=WORST_FIRST.index))
 
 
 def _ask_to_revoke(

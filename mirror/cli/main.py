@@ -137,18 +137,14 @@ def main(args: Sequence[str] | None = None) -> int:
         status = ExitStatus.USAGE
     except MirrorError as error:
         show(error)
-        status = _status_of(error)
+        status = ExitStatus.FAILED
+        if isinstance(error, UsageError):
+            status = ExitStatus.BUSY if error.code == BUSY_CODE else ExitStatus.USAGE
     except OSError as error:
         status = _denied(error, options)
     except Exception as error:  # noqa: BLE001  the last resort: people get a sentence, not our traceback
         status = _internal_error(error, options)
     return int(status or 0)
-
-
-def _status_of(error: MirrorError) -> ExitStatus:
-    if not isinstance(error, UsageError):
-        return ExitStatus.FAILED
-    return ExitStatus.BUSY if error.code == BUSY_CODE else ExitStatus.USAGE
 
 
 def _denied(error: OSError, options: dict[str, Any]) -> ExitStatus | int:

@@ -69,7 +69,9 @@ class OperatorSession:
         Raises:
             HistoryError, RemoteError, UsageError: As `open_session`.
         """
-        return replace(self, history=_newest(self.settings, self.ports.history, self.trust))
+        _fetch(self.settings, self.ports.history)
+        everything = [each.url for each in publications(self.settings)]
+        return replace(self, history=load_history(self.ports.history, everything, self.trust))
 
     def publications(self) -> tuple[PublishedIssuer, ...]:
         """What is published for `issuers`: each, followed by its former ones."""
@@ -175,11 +177,6 @@ def _is_usable(path: Path) -> bool:
 def _fetch(settings: Settings, history: History) -> None:
     if settings.repository.remote is not None:
         history.fetch(shallow=history.heads().local is None)
-
-
-def _newest(settings: Settings, history: History, trust: VerificationContext) -> HistoryState:
-    _fetch(settings, history)
-    return load_history(history, [each.url for each in publications(settings)], trust)
 
 
 def _warn_of_untrusted_ledgers(session: OperatorSession) -> None:
@@ -310,7 +307,9 @@ def commit(
         if result.push_error is not None:
             raise _not_pushed(session, result.push_error)
         if all(each.stands(result.ledgers[each.publication.url]) for each in decisions):
-            click.echo(_commit_line(result, shared=shared))
+            where = " and pushed" if shared else ""
+            made = f"Committed{where} as {result.commit}."
+            click.echo(made if result.made else "Recorded already: there is nothing to change.")
             return decisions
         session = session.newest()
     raise HistoryError(
@@ -354,13 +353,6 @@ def _require_committed(decisions: Sequence[KeyDecision], recorded: CommitResult)
         )
 
 
-def _commit_line(recorded: CommitResult, *, shared: bool) -> str:
-    where = " and pushed" if shared else ""
-    return (
-        f"Committed{where} as {recorded.commit}." if recorded.made else "Recorded already: there is nothing to change."
-    )
-
-
 # ------------------------------------------------------------------------------------------------ the pass
 
 
@@ -374,7 +366,7 @@ def run_pass_and_exit(
     if no_pass:
         ctx.exit(so_far)
     found = {so_far, one_pass(session).exit_status}
-    ctx.exit(next(status for status in _WORST_FIRST if status in found))
+    ctx.exit(min(found, key=WORST_FIRST.index))
 
 
 def one_pass(session: OperatorSession) -> Report:
@@ -389,4 +381,4 @@ def one_pass(session: OperatorSession) -> Report:
     return report
 
 
-_WORST_FIRST = (ExitStatus.FAILED, ExitStatus.HELD, ExitStatus.CURRENT)
+WORST_FIRST = (ExitStatus.FAILED, ExitStatus.HELD, ExitStatus.CURRENT)

@@ -2,11 +2,9 @@
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
-from functools import partial
 
 import click
 
@@ -42,12 +40,17 @@ def serve(
     Raises:
         UsageError: The configuration has mistakes, another `run` works in the state directory, or the port is taken.
     """
+
+    def copy() -> Settings | None:
+        found = None if last_good is None else last_good.load(os.environ)
+        return None if found is None else select(found)
+
     logger = configure(options.log_level, options.log_format)
     configuration = Configuration(
         load,
         options.config,
         logger,
-        last_good=partial(_last_good, last_good, select),
+        last_good=copy,
         keep=(lambda _: "") if last_good is None else last_good.save,
     )
     settings = configuration.settings
@@ -59,7 +62,7 @@ def serve(
 
         def on_report(report: Report) -> None:
             if output == "json":
-                _print_line(report)
+                click.echo(json.dumps(to_json(report)))
             background.tell(configuration.settings, report)
 
         passes = PassRunner(
@@ -70,17 +73,13 @@ def serve(
         )
         daemon = Daemon(configuration, passes, notifier, logger)
         if settings.http_listen is not None:
-            stack.enter_context(_pages(settings.http_listen, daemon, passes))
+            server = _server(settings.http_listen, daemon, passes)
+            server.start()
+            stack.callback(server.stop)
         return daemon.run()
 
 
-def _last_good(last_good: LastGood | None, select: Select) -> Settings | None:
-    found = None if last_good is None else last_good.load(os.environ)
-    return None if found is None else select(found)
-
-
-@contextmanager
-def _pages(address: tuple[str, int], daemon: Daemon, passes: PassRunner) -> Iterator[None]:
+def _server(address: tuple[str, int], daemon: Daemon, passes: PassRunner) -> Server:
     listener = listen(address)
     page = Page(lambda: passes.pass_history, daemon.health)
     sources = Sources(
@@ -90,14 +89,4 @@ def _pages(address: tuple[str, int], daemon: Daemon, passes: PassRunner) -> Iter
         page.render,
         lambda: render_status(passes.pass_history, datetime.now(UTC)),
     )
-    server = Server(application(sources, listen_host=address[0]), listener)
-    server.start()
-    try:
-        yield
-    finally:
-        server.stop()
-
-
-def _print_line(report: Report) -> None:
-    click.echo(json.dumps(to_json(report)))
-    sys.stdout.flush()
+    return Server(application(sources, listen_host=address[0]), listener)

@@ -18,7 +18,7 @@ import click
 
 from mirror.addresses import jwks_uri
 from mirror.cli.options import common, selected
-from mirror.cli.text import COLOURS, reason_lines
+from mirror.cli.text import COLOURS, KEY_COLOURS, reason_lines
 from mirror.cli.wiring import known_ledgers, open_ports
 from mirror.errors import UsageError
 from mirror.log import escaped
@@ -146,8 +146,7 @@ _STYLE = re.compile(r"(\x1b\[[0-9;]*m)")
 
 def overview(report: StatusReport) -> Iterator[str]:
     """A line an issuer, the worst first; then what concerns all, each in a line; a summary last. Text is escaped."""
-    for reason in report.failures:
-        yield from reason_lines("failed", reason, "red", "")
+    yield from reason_lines("failed", report.failures, "red")
     yield from _table(worst_first(report.issuers), report.now)
     for event in report.events:
         yield f"{event.level} [{event.name}]: {escaped(event.sentence)}"
@@ -159,8 +158,7 @@ def overview(report: StatusReport) -> Iterator[str]:
         what = f"{newest.event.name}{f' of {newest.name}' if newest.name else ''}, {distance(newest.until, report.now)}"
         yield f"{counted(len(last.events), 'event')} in 7 days, the newest {escaped(what)}: {_DETAILS}"
     if last is not None:
-        for reason in last.failures:
-            yield from reason_lines("failed", reason, "red", "")
+        yield from reason_lines("failed", last.failures, "red")
     yield _git_line(report)
     yield _summary(report)
 
@@ -169,9 +167,7 @@ _DETAILS = "oidc-mirror status --verbose"
 
 
 def _summary(report: StatusReport) -> str:
-    last = report.last_pass
-    how = _NO_LAST if last is None else f"Last pass {moment_and_distance(last.at, report.now)}: {_ended(last)}."
-    return f"{count_states(report.issuers)}. {how}"
+    return f"{count_states(report.issuers)}. {_how_it_ended(report.last_pass, report.now)}"
 
 
 def _git_line(report: StatusReport) -> str:
@@ -213,8 +209,7 @@ def _cells(issuer: IssuerStatus, now: datetime) -> tuple[str, str, str, str]:
 
 def lines(report: StatusReport) -> Iterator[str]:
     """Every detail, line by line; everything from outside is escaped."""
-    for reason in report.failures:
-        yield from reason_lines("failed", reason, "red", "")
+    yield from reason_lines("failed", report.failures, "red")
     for issuer in worst_first(report.issuers):
         yield from _issuer(issuer, report.now)
     for event in report.events:
@@ -239,10 +234,8 @@ def _issuer(issuer: IssuerStatus, now: datetime) -> Iterator[str]:
         yield f"  {_object(each, issuer)}"
     for event in issuer.events:
         yield f"  {event.level} [{event.name}]: {escaped(event.sentence)}"
-    for reason in issuer.failures:
-        yield from reason_lines("failed", reason, "red", "  ")
-    for reason in issuer.held:
-        yield from reason_lines("held", reason, "yellow", "  ")
+    yield from reason_lines("failed", issuer.failures, "red", "  ")
+    yield from reason_lines("held", issuer.held, "yellow", "  ")
 
 
 def _object(each: ObjectStatus, issuer: IssuerStatus) -> str:
@@ -259,12 +252,11 @@ _OBJECTS = {
     ObjectState.DRIFT: "drift, another writer changed it, the next pass repairs it: {}",
     ObjectState.UNKNOWN: "unknown, the bucket could not be read: {}",
 }
-_COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revoked": "red", "dropped": None}
 
 
 def _key(key: PublicKeyStatus, now: datetime) -> Iterator[str]:
     record = key.record
-    status = click.style(str(record.status), fg=_COLOURS[record.status], bold=True)
+    status = click.style(str(record.status), fg=KEY_COLOURS[record.status], bold=True)
     yield f"  key {escaped(record.key.kid)}  {record.key.alg or '-'}  {status}"
     yield f"      thumbprint {record.key.thumbprint}, first seen {moment(record.first_seen)}"
     if key.leaves_at is not None and record.missing_since is not None:
@@ -303,12 +295,9 @@ def _orphaned(report: StatusReport) -> Iterator[str]:
             yield f"  {escaped(each.url)} (in no bucket of the configuration)"
 
 
-_NO_LAST = "How the last pass ended is not known: there is no last-pass.json in this machine's state_dir."
-
-
 def _last_pass(last: LastPass | None, now: datetime) -> Iterator[str]:
     if last is None:
-        yield _NO_LAST
+        yield _how_it_ended(last, now)
         return
     if last.events:
         yield click.style("Events of the last 7 days:", bold=True)
@@ -317,13 +306,14 @@ def _last_pass(last: LastPass | None, now: datetime) -> Iterator[str]:
         until = f" until {moment(past.until)}" if past.until > past.at else ""
         when = f"{moment_and_distance(past.at, now)}{until}"
         yield f"  {when} {past.event.level} [{past.event.name}]: {escaped(name + past.event.sentence)}"
-    for reason in last.failures:
-        yield from reason_lines("failed", reason, "red", "")
-    yield f"Last pass {moment_and_distance(last.at, now)}: {_ended(last)}."
+    yield from reason_lines("failed", last.failures, "red")
+    yield _how_it_ended(last, now)
 
 
-def _ended(last: LastPass) -> str:
-    return f"exit status {int(last.exit_status)}"
+def _how_it_ended(last: LastPass | None, now: datetime) -> str:
+    if last is None:
+        return "How the last pass ended is not known: there is no last-pass.json in this machine's state_dir."
+    return f"Last pass {moment_and_distance(last.at, now)}: exit status {int(last.exit_status)}."
 
 
 def _git(report: StatusReport) -> Iterator[str]:

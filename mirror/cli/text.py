@@ -5,7 +5,7 @@ A remedy is printed once for an entry of the configuration, however many of its 
 
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import click
 
@@ -26,6 +26,7 @@ COLOURS = {
     State.CHANGED: "cyan",
     State.CURRENT: "green",
 }
+KEY_COLOURS = {"published": "green", "retiring": "yellow", "held": "magenta", "revoked": "red", "dropped": None}
 VERBS = {Effect.PUT: "put", Effect.PLANNED: "would put", Effect.WAITING: "put waits:"}
 VERBS |= {Effect.FAILED: "not put:"}
 
@@ -34,8 +35,7 @@ def lines(report: Report) -> Iterator[str]:
     """The whole report, line by line, with colours (click takes them away where there is no terminal)."""
     if report.dry_run:
         yield click.style("Plan: nothing was changed.", bold=True)
-    for reason in report.failures:
-        yield from reason_lines("failed", reason, "red", "")
+    yield from reason_lines("failed", report.failures, "red")
     listed = [i for i in report.issuers if len(report.issuers) < QUIET_FROM or _is_notable(i)]
     printed: dict[IssuerName, set[str]] = defaultdict(set)
     for issuer in listed:
@@ -69,13 +69,11 @@ def _issuer(issuer: IssuerReport, printed: set[str], *, dry_run: bool) -> Iterat
             and event.sentence not in failed
         ):
             yield f"  {event.level} [{event.name}]: {escaped(event.sentence)}"
-    for reason in issuer.failures:
-        yield from reason_lines("failed", reason, "red", "  ")
+    yield from reason_lines("failed", issuer.failures, "red", "  ")
     for code, sentence, unusable in issuer.apiserver_failures():
         remedies = (each for each in remedies_of(unusable, issuer.name) if each not in printed)
-        yield from reason_lines("failed", Reason(code, sentence, " ".join(remedies)), "red", "  ")
-    for reason in issuer.held:
-        yield from reason_lines("held", reason, "yellow", "  ")
+        yield from reason_lines("failed", [Reason(code, sentence, " ".join(remedies))], "red", "  ")
+    yield from reason_lines("held", issuer.held, "yellow", "  ")
 
 
 def _unusable(observation: Unusable, printed: set[str]) -> Iterator[str]:
@@ -98,12 +96,13 @@ def _object(each: ObjectReport) -> str:
     return f"  {VERBS[each.effect]} {escaped(each.url)}{action}"
 
 
-def reason_lines(word: str, reason: Reason, colour: str, indent: str) -> Iterator[str]:
-    """A reason with its remedy below it, behind a coloured word that says what it is about."""
-    where = f" [{reason.where}]" if reason.where else ""
-    yield f"{indent}{click.style(word, fg=colour)} {reason.code}{escaped(where)}: {escaped(reason.sentence)}"
-    if reason.remedy:
-        yield f"{indent}  remedy: {escaped(reason.remedy)}"
+def reason_lines(word: str, reasons: Iterable[Reason], colour: str, indent: str = "") -> Iterator[str]:
+    """Each reason with its remedy below it, behind a coloured word that says what it is about."""
+    for reason in reasons:
+        where = f" [{reason.where}]" if reason.where else ""
+        yield f"{indent}{click.style(word, fg=colour)} {reason.code}{escaped(where)}: {escaped(reason.sentence)}"
+        if reason.remedy:
+            yield f"{indent}  remedy: {escaped(reason.remedy)}"
 
 
 def _closing(report: Report) -> Iterator[str]:

@@ -34,6 +34,7 @@ from mirror.log import escaped
 from mirror.model import Reason
 from mirror.publish.public_endpoint import PublicHttpClient
 from mirror.reconcile.state import publications
+from mirror.text import counted
 from mirror.trust.relying_parties import Party, PartyVerdict
 from mirror.trust.tokens import TokenCheck, TokenCheckStatus
 
@@ -242,10 +243,6 @@ def _closing(verification: Verification) -> str:
     if not verification.issuers:
         return "No issuer was looked at."
     accepted = sum(issuer.accepted_by(Party.AWS) for issuer in verification.issuers)
-    what = (
-        "with this token"
-        if verification.token is not None and verification.token.token is not None
-        else "as they are public"
-    )
-    noun = "issuer" if len(verification.issuers) == 1 else "issuers"
-    return f"AWS would accept {accepted} of {len(verification.issuers)} {noun} {what}."
+    has_token = verification.token is not None and verification.token.token is not None
+    what = "with this token" if has_token else "as they are public"
+    return f"AWS would accept {accepted} of {counted(len(verification.issuers), 'issuer')} {what}."
