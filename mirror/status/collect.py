@@ -17,7 +17,7 @@ from mirror.addresses import (
     object_keys,
     repository_paths,
 )
-from mirror.config.settings import Issuer, PublishSettings, Settings
+from mirror.config.settings import PublishSettings, Settings
 from mirror.errors import BucketError, HistoryError, RemoteError
 from mirror.history.ledger_reader import load_history
 from mirror.model import (
@@ -174,17 +174,10 @@ def _named(publication: PublishedIssuer, now: datetime) -> IssuerStatus:
     issuer = publication.issuer
     is_former = publication.url != issuer.issuer
     must_be_public = publication.accepts_new_keys(now)
-    return IssuerStatus(
-        issuer.name, publication.url, is_former, events=_suspension(issuer), must_be_public=must_be_public
-    )
-
-
-def _suspension(issuer: Issuer) -> tuple[Event, ...]:
-    """The configuration says it, whether or not a pass was made since; a pass also names what waits."""
-    if not issuer.suspend:
-        return ()
+    # The configuration says it, whether or not a pass was made since; a pass also names what waits.
     sentence = "The issuer is suspended (`suspend: true`): nothing of it changes but revocations. Remove it to go on."
-    return (Event(SUSPENDED, sentence, Level.WARNING),)
+    events = (Event(SUSPENDED, sentence, Level.WARNING),) if issuer.suspend else ()
+    return IssuerStatus(issuer.name, publication.url, is_former, events=events, must_be_public=must_be_public)
 
 
 def _issuer(publication: PublishedIssuer, observed: ObservedState, ports: Ports) -> IssuerStatus:
@@ -324,9 +317,7 @@ def former_jwks_objects(
                 failures.append(reason_of(error))
                 continue
             if is_there and (publish.endpoint_url, publish.bucket, key) not in live:
-                s3_url = f"s3://{publish.bucket}/{key}"
-                command = ("aws", "s3", "rm", s3_url, *_options(publish))
-                found.append(OrphanedDocument(url, s3_url, command, adopted_at + _CACHED))
+                found.append(_in_bucket(url, publish, key, adopted_at + _CACHED))
     return tuple(found), tuple(failures)
 
 
@@ -364,20 +355,19 @@ def _documents(
         yield from (OrphanedDocument(url) for url in urls)
         return
     for url, key in zip(urls, object_keys(issuer, publish.base_url, publish.prefix), strict=True):
-        if (publish.endpoint_url, publish.bucket, key) in live or ports.bucket(publish).head(key) is None:
-            continue
-        s3_url = f"s3://{publish.bucket}/{key}"
-        yield OrphanedDocument(url, s3_url, ("aws", "s3", "rm", s3_url, *_options(publish)))
+        if (publish.endpoint_url, publish.bucket, key) not in live and ports.bucket(publish).head(key) is not None:
+            yield _in_bucket(url, publish, key)
 
 
-def _options(publish: PublishSettings) -> Iterator[str]:
+def _in_bucket(
+    url: str, publish: PublishSettings, key: ObjectKey, needed_until: datetime | None = None
+) -> OrphanedDocument:
+    endpoint = publish.endpoint_url
     given: Mapping[str, str | None] = {
         "--region": publish.region,
         "--profile": publish.profile,
-        "--endpoint-url": None
-        if publish.endpoint_url is None or is_aws_endpoint(publish.endpoint_url)
-        else publish.endpoint_url,
+        "--endpoint-url": None if endpoint is None or is_aws_endpoint(endpoint) else endpoint,
     }
-    for name, value in given.items():
-        if value is not None:
-            yield from (name, value)
+    options = (word for name, value in given.items() if value is not None for word in (name, value))
+    s3_url = f"s3://{publish.bucket}/{key}"
+    return OrphanedDocument(url, s3_url, ("aws", "s3", "rm", s3_url, *options), needed_until)

@@ -351,8 +351,9 @@ def next_step(issuer: IssuerStatus, now: datetime) -> NextStep | None:
     What failed comes before a suspension, which holds up all that follows: what waits for an operator, what the next
     pass does, and dates.
     """
+    suspended = NextStep("suspended: remove `suspend` from the configuration to go on") if issuer.suspended else None
     next_date = min(_key_dates(issuer, now), key=lambda step: step.at or now, default=None)
-    return _failure(issuer) or _suspension(issuer) or _pending(issuer) or _left_to_do(issuer) or next_date
+    return _failure(issuer) or suspended or _pending(issuer) or _left_to_do(issuer) or next_date
 
 
 def _failure(issuer: IssuerStatus) -> NextStep | None:
@@ -366,10 +367,6 @@ def _failure(issuer: IssuerStatus) -> NextStep | None:
             return NextStep("the git remote must take the push first")
         case _:
             return None
-
-
-def _suspension(issuer: IssuerStatus) -> NextStep | None:
-    return NextStep("suspended: remove `suspend` from the configuration to go on") if issuer.suspended else None
 
 
 def _pending(issuer: IssuerStatus) -> NextStep | None:

@@ -128,7 +128,10 @@ class KeyWaiter:
         if shown is None:
             return "The public JWKS is not one that relying parties accept"
         key = self._named(shown.keys)
-        return self._absent() if key is None else (key, look)
+        if key is None:
+            said = self._ledger_says()
+            return "The public JWKS does not contain the key yet" + (f", and {said}" if said else "")
+        return key, look
 
     def _present(self, key: Key, look: PublicResponse, there_since: datetime) -> WaitProgress:
         since = look.last_modified or there_since
@@ -166,10 +169,6 @@ class KeyWaiter:
         if isinstance(found, Reason):
             raise UsageError(found.sentence, remedy=found.remedy)
         return next(key for key in keys if key_id(key) == key_id(found.key))
-
-    def _absent(self) -> str:
-        said = self._ledger_says()
-        return "The public JWKS does not contain the key yet" + (f", and {said}" if said else "")
 
     def _ledger_says(self) -> str:
         ledger = self._wanted.ledger
