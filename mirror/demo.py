@@ -253,9 +253,12 @@ def configuration(
     }
 
 
+def _without_aws() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+
+
 def _mirror_environment(ca_file: Path, port: int) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return plain | {
+    return _without_aws() | {
         "AWS_ACCESS_KEY_ID": "demo",
         "AWS_SECRET_ACCESS_KEY": "demo",
         "AWS_CA_BUNDLE": str(ca_file),
@@ -283,7 +286,14 @@ def running_s3(folder: Path, region: str, ca_file: Path, chain_file: Path, key_f
             # Not `-m ministack`: with TLS it would also bind port 443 where it may.
             *("--certfile", str(chain_file), "--keyfile", str(key_file), "ministack.app:app"),
         )
-        environ = _server_environment(folder, port, region)
+        environ = _without_aws() | {
+            "GATEWAY_PORT": str(port),
+            "MINISTACK_HOST": "localhost",
+            "MINISTACK_REGION": region,
+            "IOT_MTLS_ENABLED": "0",  # else it would listen on a fixed port too
+            "HOME": str(folder),
+            "TMPDIR": str(folder),
+        }
         with (
             (folder / "s3.log").open("wb") as log,
             _ending_with_us("hypercorn", words, environ, log, folder=folder, listener=listener) as ended,
@@ -343,19 +353,6 @@ def _ending_with_us(
             process.kill()
             process.wait()
         os.close(held)
-
-
-def _server_environment(folder: Path, port: int, region: str) -> dict[str, str]:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    return {
-        **plain,
-        "GATEWAY_PORT": str(port),
-        "MINISTACK_HOST": "localhost",
-        "MINISTACK_REGION": region,
-        "IOT_MTLS_ENABLED": "0",  # else it would listen on a fixed port too
-        "HOME": str(folder),
-        "TMPDIR": str(folder),
-    }
 
 
 def _wait(server: str, log: str, ended: Callable[[], bool], is_ready: Callable[[], bool]) -> None:

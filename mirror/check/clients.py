@@ -133,14 +133,12 @@ def _reason(code: str, error: MirrorError) -> Reason:
 def lock_holder(path: Path, *, locks: Path = LOCKS, processes: Path = Path("/proc")) -> str | None:
     """`process 4711 (oidc-mirror)`, or None if no process holds the lock, or the system does not say."""
     pid = lock_owner(path, locks=locks)
-    return None if pid is None else f"process {pid}{_name(processes / str(pid))}"
-
-
-def _name(process: Path) -> str:
+    if pid is None:
+        return None
     try:
-        return f" ({(process / 'comm').read_text().strip()})"
+        return f"process {pid} ({(processes / str(pid) / 'comm').read_text().strip()})"
     except OSError:
-        return ""
+        return f"process {pid}"
 
 
 _EVERYBODY = ("/AllUsers", "/AuthenticatedUsers")
@@ -424,14 +422,14 @@ def _ledger_verdicts(
     paths = [path for path in repository.list_paths(head, _LEDGERS) if path.endswith(_FILE)]
     for begin in range(0, len(paths), _AT_ONCE):
         some = paths[begin : begin + _AT_ONCE]
-        files = repository.read(head, [each for path in some for each in (path, _signature_path(path))])
+        files = repository.read(head, [each for path in some for each in (path, f"{path}.jws")])
         yield from (_verdict(path, files, keys, configured.get(path)) for path in some)
 
 
 def _verdict(
     path: str, files: Mapping[str, bytes], keys: LedgerVerifier, configured: IssuerUrl | None
 ) -> LedgerVerdict:
-    body, signature = files.get(path, b""), files.get(_signature_path(path))
+    body, signature = files.get(path, b""), files.get(f"{path}.jws")
     issuer = configured or _stated(path, body)
     verdict = None if signature is None else keys.verify(body, signature, issuer)
     return LedgerVerdict(path, issuer, configured is not None, verdict)
@@ -441,10 +439,6 @@ def _stated(path: str, body: bytes) -> IssuerUrl:
     """The issuer that a ledger of another configuration names, if it is in that issuer's path."""
     issuer = stated_issuer(body)
     return issuer if issuer is not None and repository_paths(issuer).ledger == path else IssuerUrl("")
-
-
-def _signature_path(path: str) -> str:
-    return f"{path}.jws"
 
 
 def _signing_reason(error: UsageError) -> Reason:

@@ -319,14 +319,10 @@ def decide_approval(session: OperatorSession, identity: KeyId) -> list[KeyDecisi
         if isinstance(outcome, Reason):
             refusals.append(outcome)
         else:
-            decisions.append(KeyDecision(each, outcome, lambda merged: _has_public_key(merged, identity)))
+            decisions.append(KeyDecision(each, outcome, lambda merged: identity in map(key_id, merged.public_keys())))
     if not decisions:
         reject(refusals[0])
     return decisions
-
-
-def _has_public_key(ledger: Ledger, identity: KeyId) -> bool:
-    return any(key_id(key) == identity for key in ledger.public_keys())
 
 
 def revoke_key(

@@ -120,11 +120,9 @@ def lines(plan: "ProvisionPlan") -> list[str]:
     """A plan in words."""
     output = [escaped(plan.title)]
     for each in plan.differences:
-        after = escaped_lines(each.after)
-        output.append(
-            f"  {click.style('change', fg='yellow')} {escaped(each.what)}: {escaped(each.before)} -> {after[0]}"
-        )
-        output += [f"    {line}" for line in after[1:]]
+        first, *more = map(escaped, each.after.split("\n"))
+        output.append(f"  {click.style('change', fg='yellow')} {escaped(each.what)}: {escaped(each.before)} -> {first}")
+        output += [f"    {line}" for line in more]
     for note in plan.notes:
         output.append(f"  {click.style('note', fg='cyan')} {note.code}: {escaped(note.sentence)}")
     for problem in plan.problems:
@@ -133,8 +131,3 @@ def lines(plan: "ProvisionPlan") -> list[str]:
     if not plan.differences and not plan.problems:
         output.append("  All is as it should be: there is nothing to do.")
     return output
-
-
-def escaped_lines(text: str) -> list[str]:
-    """Each line of a text of ours that holds words from outside."""
-    return [escaped(line) for line in text.split("\n")]

@@ -11,7 +11,7 @@ import click
 
 from mirror.log import escaped
 from mirror.model import IssuerName, Level, Observed, Reason, Unusable, key_name
-from mirror.report import Change, Effect, IssuerReport, ObjectReport, Report, State, remedies_of
+from mirror.report import Effect, IssuerReport, ObjectReport, Report, State, remedies_of
 from mirror.text import counted
 
 QUIET_FROM = 20
@@ -59,7 +59,9 @@ def _issuer(issuer: IssuerReport, printed: set[str], *, dry_run: bool) -> Iterat
             yield from (f"    note: {escaped(note.sentence)}" for note in observation.notes)
         else:
             yield from _unusable(observation, printed)
-    yield from (_change(change, dry_run=dry_run) for change in issuer.changes)
+    verb = "would be" if dry_run else "is"
+    for change in issuer.changes:
+        yield f"  key {key_name(change.key)} {change.sentence}: it {verb} {change.status}"
     yield from (_object(each) for each in issuer.objects if each.effect is not Effect.UNCHANGED)
     shown = {change.key.thumbprint for change in issuer.changes}
     failed = {reason.sentence for reason in issuer.failures}  # reported below, with the remedy
@@ -84,11 +86,6 @@ def _unusable(observation: Unusable, printed: set[str]) -> Iterator[str]:
         if reason.remedy and reason.remedy not in printed:
             printed.add(reason.remedy)
             yield f"    remedy: {escaped(reason.remedy)}"
-
-
-def _change(change: Change, *, dry_run: bool) -> str:
-    verb = "would be" if dry_run else "is"
-    return f"  key {key_name(change.key)} {change.sentence}: it {verb} {change.status}"
 
 
 def _object(each: ObjectReport) -> str:

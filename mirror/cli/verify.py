@@ -167,7 +167,9 @@ def _token_of(view: TokenResult) -> Iterator[str]:
         for name, value in token.claims.items():
             yield f"  claim   {escaped(name)}: {_value(value)}"
     for reason in view.problems:
-        yield from _reason("failed", reason)
+        where = f" [{reason.where}]" if reason.where else ""
+        yield f"  {click.style('failed', fg='red')}  {reason.code}{escaped(where)}: {escaped(reason.sentence)}"
+        yield f"          remedy: {escaped(reason.remedy)}"
 
 
 def _value(value: object) -> str:
@@ -231,12 +233,6 @@ def _login(login: StsResult) -> Iterator[str]:
     for number, cause in enumerate(login.causes, 1):
         yield f"  {number}. {cause.sentence}"
         yield f"     {cause.remedy}"
-
-
-def _reason(word: str, reason: Reason) -> Iterator[str]:
-    where = f" [{reason.where}]" if reason.where else ""
-    yield f"  {click.style(word, fg='red')}  {reason.code}{escaped(where)}: {escaped(reason.sentence)}"
-    yield f"          remedy: {escaped(reason.remedy)}"
 
 
 def _closing(verification: Verification) -> str:

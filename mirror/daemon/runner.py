@@ -90,7 +90,8 @@ class PassRunner:
             return
         self._remember(report, time.monotonic() - began)
         self._note_end(report, now)
-        if _blames_adapters(report):
+        # All but apiservers may have failed by the fault of what is kept open.
+        if report.failures or any(issuer.failures for issuer in report.issuers):
             self.close()
         self._collect_garbage()
 
@@ -191,11 +192,6 @@ class PassRunner:
             return tuple(reversed(self._opened.ports.history.versions(None, most=SHOWN_COMMITS)))
         except MirrorError:
             return self.pass_history.commits
-
-
-def _blames_adapters(report: Report) -> bool:
-    """Whether something failed that may be the fault of what is kept open: all but apiservers."""
-    return bool(report.failures) or any(issuer.failures for issuer in report.issuers)
 
 
 def _broken(now: datetime, reason: Reason) -> Report:

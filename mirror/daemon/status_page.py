@@ -485,23 +485,20 @@ def _next(status: IssuerStatus, report: IssuerReport, now: datetime) -> NextStep
 
 def advice(reason: Reason) -> Advice:
     """A reason as people act on it; a command at the end of a remedy stands by itself."""
-    return Advice(reason.sentence, _steps((reason.remedy,)))
+    return Advice(reason.sentence, tuple(_steps([reason.remedy])))
 
 
-def _steps(remedies: Iterable[str]) -> tuple[Step, ...]:
-    return tuple(_step(remedy) for remedy in remedies if remedy)
-
-
-def _step(remedy: str) -> Step:
-    found = _COMMAND.fullmatch(remedy)
-    return Step(remedy) if found is None else Step(found["words"].strip(), found["command"])
+def _steps(remedies: Iterable[str]) -> Iterator[Step]:
+    for remedy in filter(None, remedies):
+        found = _COMMAND.fullmatch(remedy)
+        yield Step(remedy) if found is None else Step(found["words"].strip(), found["command"])
 
 
 def _failures(report: IssuerReport) -> Iterator[Advice]:
     """What failed, each with its own remedies; those of apiservers one by one, so that each command can be copied."""
     yield from map(advice, report.failures)
     for _, sentence, unusable in report.apiserver_failures():
-        yield Advice(sentence, _steps(remedies_of(unusable, report.name)))
+        yield Advice(sentence, tuple(_steps(remedies_of(unusable, report.name))))
 
 
 def issuer_panel(state: IssuerState, now: datetime) -> IssuerPanel:

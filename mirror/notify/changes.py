@@ -231,7 +231,7 @@ def _title(news: News, sender: str) -> str:
     numbers = [
         f"{counted(count, 'issuer')} {word}"
         for word, count in (
-            *((str(state), sum(each.after is state for each in issuers)) for state in State if state not in _HEALTHY),
+            *((str(state), sum(each.after is state for each in issuers)) for state in State if state in _KINDS),
             ("recovered", sum(each.is_recovery for each in issuers)),
         )
         if count
@@ -239,9 +239,6 @@ def _title(news: News, sender: str) -> str:
     whole = ["the pass recovered" if each.is_recovery else "the pass failed" for each in news.changes if not each.name]
     events = list(dict.fromkeys(event.name for _, _, event in news.events))
     return f"{sender}: {', '.join((*whole, *numbers, *events))}"
-
-
-_HEALTHY = frozenset({State.CHANGED, State.CURRENT})
 
 
 def _lines(news: News) -> Iterator[str]:
