@@ -110,7 +110,7 @@ _USER = r"[^\x00-\x1f\x7f]{1,512}"
 def _option(name: str, pattern: str, text: str, *, plural: str = "", **more: Any) -> Callable[[F], F]:
     """An option whose values must fit `pattern`; with a `plural`, the name of its parameter, it may be repeated.
 
-    A default is shown below `text`, its help; `more` is click's.
+    `text` is its help, and shows the default where there is one; `more` is click's.
     """
 
     def fitting(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
