@@ -14,6 +14,7 @@ from mirror.addresses import bucket_url, issuer_problems
 from mirror.apiserver.cluster_probe import probe_cluster
 from mirror.apiserver.credentials import IN_CLUSTER_NAME
 from mirror.apiserver.kubeconfig import read_kubeconfig
+from mirror.cli.main import show
 from mirror.config import yaml_reader
 from mirror.config.settings import LimitSettings
 from mirror.errors import MirrorError, UsageError
@@ -58,8 +59,6 @@ def entry_of(kubeconfig: Path, context: str | None, *, complete: bool) -> str | 
 
 
 def _refuse(ctx: click.Context, reasons: tuple[Reason, ...]) -> None:
-    from mirror.cli.main import show  # noqa: PLC0415  it imports this module
-
     for reason in reasons[:-1]:
         show(_error(reason))
     last = _error(reasons[-1])

@@ -44,11 +44,11 @@ class Notifier:
 
     def tell(self, settings: Settings, report: Report) -> None:
         """Send what is due after `report`; takes at most two tries for each URL, and never raises."""
-        try:
-            self._webhook(settings, report)
-            self._heartbeat(settings, report)
-        except Exception as error:  # noqa: BLE001  a pass must not end by its message
-            self._failed(Reason("notify.failed", f"The message failed unexpectedly: {type(error).__name__}.", ""))
+        for send in (self._webhook, self._heartbeat):
+            try:
+                send(settings, report)
+            except Exception as error:  # noqa: BLE001  a pass must not end by its message
+                self._failed(Reason("notify.failed", f"The message failed unexpectedly: {type(error).__name__}.", ""))
 
     def _webhook(self, settings: Settings, report: Report) -> None:
         notify = settings.notify

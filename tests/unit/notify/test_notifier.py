@@ -146,11 +146,12 @@ def test_memory_is_read_as_it_was_written(tmp_path: Path, webhook: Webhook) -> N
 
 
 def test_defect_in_a_message_ends_no_pass(tmp_path: Path, webhook: Webhook) -> None:
-    """Any exception is reported."""
-    broken = replace(of(tmp_path, webhook), issuers=None)  # type: ignore[arg-type]  # what no type allows
+    """Any exception is reported, and the sign of life does not wait for the message."""
+    broken = replace(of(tmp_path, webhook, heartbeat=True), issuers=None)  # type: ignore[arg-type]  # what no type allows
     with capture_logs() as logs:
         once(broken, GOOD)
     assert [each["event"] for each in logs] == ["notify.failed"]
+    assert webhook.paths("GET") == [PING]
 
 
 def test_pass_does_not_wait_for_a_webhook_that_hangs(tmp_path: Path) -> None:
