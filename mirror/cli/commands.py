@@ -227,8 +227,8 @@ def revoke(ctx: click.Context, /, **given: Any) -> None:
 
     Exit status: 0 the key is not public any more (with --no-pass: the revocation is committed and pushed); 1 it was not
     committed or not pushed, or the key is still public; 2 usage, also `--last` without `--yes` if there is no
-    terminal; 3 it is held because nothing else is public, or a cache still shows the key. The answer no changes nothing,
-    and is 0.
+    terminal; 3 it is held because nothing else is public, or a cache still shows the key. The answer no changes
+    nothing, and is 0.
     """
     carry_out(ctx, "mirror.cli.key_commands:revoke_key", given)
 
