@@ -98,11 +98,9 @@ class ApiserverClient(Protocol):
         self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
     ) -> Mapping[IssuerName, tuple[Answer | Unusable, ...]]:
         """Ask every apiserver for both documents. Never raises for what an apiserver does."""
-        ...
 
     def cancel(self) -> None:
         """Make a running `poll` end soon; callable from any thread."""
-        ...
 
 
 class History(Protocol):
@@ -110,27 +108,21 @@ class History(Protocol):
 
     def prepare(self) -> None:
         """Create the repository where it is missing, and remove what a killed process left."""
-        ...
 
     def fetch(self, *, shallow: bool) -> str:
         """Learn the remote's branch; gives what is harmless and yet wrong with its new objects (empty: nothing)."""
-        ...
 
     def heads(self) -> Heads:
         """The local branch, and the remote's as last fetched."""
-        ...
 
     def is_ancestor(self, old: CommitId, new: CommitId) -> bool:
         """Whether `new` contains `old`."""
-        ...
 
     def read(self, commit: CommitId, paths: Iterable[str]) -> Mapping[str, bytes]:
         """The files of a commit; absent ones are absent."""
-        ...
 
     def list_paths(self, commit: CommitId, under: str) -> Mapping[str, str]:
         """Every file of a commit below a folder, with an id of its content."""
-        ...
 
     def commit(
         self,
@@ -143,63 +135,48 @@ class History(Protocol):
         expect: CommitId | None,
     ) -> CommitId:
         """Commit `changes` on the tree of `base`, and move the branch from `expect`; else BranchMovedError."""
-        ...
 
     def fast_forward(self, new: CommitId, *, expect: CommitId | None) -> None:
         """Move the branch from `expect` to an existing commit that holds all it says; else BranchMovedError."""
-        ...
 
     def complete(self) -> None:
         """Fetch what is missing of the history: an empty disk began with the newest commit alone."""
-        ...
 
     def push(self) -> None:
         """Push the branch; PushRefusedError when the remote has commits that we have not."""
-        ...
 
     def remote_head(self) -> CommitId | None:
         """The remote's branch as it is now, without fetching it."""
-        ...
 
     def unpushed(self) -> int:
         """How many commits of the branch the remote is not known to have."""
-        ...
 
     def has_commit(self, commit: str) -> bool:
         """Whether the text is the id of a commit of our history."""
-        ...
 
     def obtain(self, commit: str) -> bool:
         """Whether the text is the id of a commit that we have, or that the remote gives by its id."""
-        ...
 
     def path_history(self, paths: Sequence[str], *, at: CommitId) -> Mapping[CommitId, tuple[CommitId, ...]]:
         """The commits in the history of `at` that changed one of `paths`, newest first, with those each follows."""
-        ...
 
     def blobs(self, names: Sequence[str]) -> tuple[str | None, ...]:
         """The ids of the files that `<commit>:<path>` names; None for what is absent."""
-        ...
 
     def contents(self, blobs: Iterable[str]) -> Mapping[str, bytes]:
         """The bytes of files by id; what cannot be read is absent."""
-        ...
 
     def contains_blob(self, body: bytes) -> bool:
         """Whether these very bytes were ever committed as a file."""
-        ...
 
     def last_changed_at(self, path: str) -> datetime | None:
         """When the branch last changed a file (committer date, UTC); None when it never did."""
-        ...
 
     def versions(self, path: str | None, *, most: int, at: CommitId | None = None) -> tuple[Version, ...]:
         """The newest commits of the branch (or `at`) that changed a file (None: any), at most `most`, oldest first."""
-        ...
 
     def collect_garbage(self) -> None:
         """Tidy up, at most daily."""
-        ...
 
 
 class Bucket(Protocol):
@@ -207,23 +184,18 @@ class Bucket(Protocol):
 
     def list(self, prefix: str) -> Mapping[ObjectKey, ListedObject]:
         """Every object below `prefix`."""
-        ...
 
     def get(self, key: ObjectKey) -> StoredObject | None:
         """One object; None when it is absent."""
-        ...
 
     def head(self, key: ObjectKey) -> StoredHeaders | None:
         """One object's headers; None when it is absent."""
-        ...
 
     def put(self, obj: PublicObject, *, snapshot: CommitId, expected_etag: ETag | None) -> PutResult:
         """Write one object if it still has the ETag `expected_etag` (None: if it is still absent)."""
-        ...
 
     def access_settings(self, key: ObjectKey) -> AccessSettings:
         """Why the public may not read one object, as far as the bucket shows. Raises nothing."""
-        ...
 
 
 class PublicEndpoint(Protocol):
@@ -231,7 +203,6 @@ class PublicEndpoint(Protocol):
 
     def get_document(self, url: str, *, readback: ReadbackSettings) -> PublicResult:
         """GET it as a relying party would. Never raises for what the web does."""
-        ...
 
 
 class Cdn(Protocol):
@@ -239,7 +210,6 @@ class Cdn(Protocol):
 
     def invalidate(self, publish: PublishSettings, paths: Sequence[str], *, reference: str) -> Reason | None:
         """Let a distribution forget these paths, once for each `reference`; None when it will. Never raises."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,15 +82,12 @@ class SingleProcess(Protocol):
 
     def poll_each(self, issuers: Sequence[Issuer], *, turn: int, on_answer: OnAnswer, ends_at: float | None) -> None:
         """Ask every apiserver of `issuers`."""
-        ...
 
     def cancel(self) -> None:
         """Make a running `poll_each` end soon; callable from any thread."""
-        ...
 
     def close(self) -> None:
         """Close what is kept from pass to pass; never while one asks."""
-        ...
 
 
 def process_count(
