@@ -47,18 +47,15 @@ class Memo(Generic[T]):
 
         An exception of `search` is raised and not cached: the next caller searches again.
         """
-        slot = self._slot(state, question)
-        with slot.lock:
-            if not slot.found:
-                slot.found = (search(),)
-            return slot.found[0]
-
-    def _slot(self, state: Hashable, question: str) -> _Slot[T]:
         with self._lock:
             is_full = question not in self._slots and len(self._slots) >= MOST_ANSWERS
             if state != self._state or is_full:
                 self._state, self._slots = state, {}
-            return self._slots.setdefault(question, _Slot())
+            slot = self._slots.setdefault(question, _Slot())
+        with slot.lock:
+            if not slot.found:
+                slot.found = (search(),)
+            return slot.found[0]
 
 
 MOST_VERSIONS = 10_000
@@ -108,6 +105,7 @@ def moment(seconds: int) -> datetime:
 
 _FULL_ID = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _FOLDERS = ("ledger", "public")
+_NO_PAST = "The past of a file could not be read."
 
 
 class CommitLog:
@@ -203,7 +201,7 @@ class CommitLog:
         words = ("rev-list", "--full-history", "--parents", "--topo-order", at, "--", *paths)
         finished = self._git.run(*words, timeout_seconds=REMOTE_TIMEOUT_SECONDS)
         if not finished.ok:
-            raise HistoryError("The past of a file could not be read.", cause=why(finished))
+            raise HistoryError(_NO_PAST, cause=why(finished))
         lines = (line.split() for line in finished.out.decode().splitlines())
         return {CommitId(commit): tuple(map(CommitId, parents)) for commit, *parents in lines}
 
@@ -261,9 +259,7 @@ class CommitLog:
 
     def _versions(self, path: str | None, most: int, tip: str) -> tuple[Version, ...]:
         words = (*LISTED, f"--max-count={most}", tip, "--", *(() if path is None else (path,)))
-        return read_versions(
-            self._git.check_output("rev-list", *words, sentence="The past of a file could not be read.")
-        )
+        return read_versions(self._git.check_output("rev-list", *words, sentence=_NO_PAST))
 
     def _head(self) -> CommitId | None:
         (head,) = self._objects.stat([self._local])
@@ -328,14 +324,9 @@ class CommitLog:
             return False
         with self._deepening:
             if self.is_shallow() and self._completed is None:
-                self._completed = self._deepen(self._remote)
+                try:
+                    self._remote.deepen()
+                    self._completed = True
+                except RemoteError:
+                    self._completed = False  # the local history answers: no key has to wait for the remote
             return self._completed is True or not self.is_shallow()
-
-    @staticmethod
-    def _deepen(remote: GitRemote) -> bool:
-        try:
-            remote.deepen()
-        except RemoteError:
-            # The local history answers: no key has to wait for the remote.
-            return False
-        return True

@@ -28,11 +28,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
-from mirror.concurrency import EXHAUSTED_REMEDY, is_exhausted, reap
+from mirror.concurrency import EXHAUSTED_REMEDY, is_exhausted, reap, within
 from mirror.errors import HistoryError
 from mirror.log import log_call, logs_calls
 from mirror.redaction import redact_foreign
@@ -339,21 +340,15 @@ def why(finished: CompletedProcess) -> str:
     )
 
 
+@dataclass(eq=False, repr=False)
 class Git:
     """Runs git for one repository directory. Every call ends within its timeout, or when `stop` is set."""
 
-    def __init__(
-        self,
-        directory: Path,
-        environ: Mapping[str, str],
-        *,
-        stop: threading.Event,
-        timeout_seconds: float = LOCAL_TIMEOUT_SECONDS,
-    ) -> None:
-        self.directory = directory
-        self.environ = environ
-        self.stop = stop
-        self.timeout_seconds = timeout_seconds
+    directory: Path
+    environ: Mapping[str, str]
+    _: KW_ONLY
+    stop: threading.Event
+    timeout_seconds: float = LOCAL_TIMEOUT_SECONDS
 
     def run(
         self,
@@ -385,7 +380,9 @@ class Git:
                 )
             except OSError as error:
                 raise _no_git(error) from error
-        _log_git(arguments, finished, time.monotonic() - began)
+        if logs_calls():
+            command, seconds = presentable(" ".join(arguments)), round(time.monotonic() - began, 3)
+            log_call("git.ended", command=command, status=finished.status, seconds=seconds)
         return finished
 
     def check_output(self, *arguments: str, sentence: str, remedy: str = "", stdin: bytes = b"") -> bytes:
@@ -416,28 +413,17 @@ class Git:
         return ["git", f"--git-dir={self.directory}", "--literal-pathspecs", *settings, *arguments]
 
 
-def _log_git(arguments: Sequence[str], finished: CompletedProcess, seconds: float) -> None:
-    if logs_calls():
-        command = presentable(" ".join(arguments))
-        log_call("git.ended", command=command, status=finished.status, seconds=round(seconds, 3))
-
-
 def _no_git(error: OSError) -> HistoryError:
+    remedy = "Install git 2.36 or newer, and see that PATH names its folder."
     if is_exhausted(error):
-        return HistoryError(
-            "The git command could not be started.", cause=error.strerror or "", remedy=EXHAUSTED_REMEDY
-        )
-    return HistoryError(
-        "The git command could not be started.",
-        cause=error.strerror or "",
-        remedy="Install git 2.36 or newer, and see that PATH names its folder.",
-    )
+        remedy = EXHAUSTED_REMEDY
+    return HistoryError("The git command could not be started.", cause=error.strerror or "", remedy=remedy)
 
 
 BUSY_FILE = "oidc-mirror.busy"
 SETTLED_SECONDS = 5.0
 ABANDONED_SECONDS = 900.0
-_POLL_SECONDS = 0.05
+
 _PATTERNS = ("*.lock", "refs/**/*.lock", "objects/**/*.lock", "gc.pid", "fast_import_crash_*")
 
 
@@ -470,26 +456,26 @@ def remove_stale_locks(repository: Path, *, settled_seconds: float = SETTLED_SEC
     if opened is None:
         return ()
     try:
-        if _alone(opened, settled_seconds):
-            return _remove(_settled(repository, settled_seconds))
-        old = time.time() - ABANDONED_SECONDS
-        return _remove([path for path, seen in _leftovers(repository).items() if seen[1] < old * 1e9])
+        # The git of a mirror that was just killed may need a moment to end.
+        if within(settled_seconds, partial(_is_alone, opened)):
+            stale = _settled(repository, settled_seconds)
+        else:
+            old = time.time() - ABANDONED_SECONDS
+            stale = [path for path, seen in _leftovers(repository).items() if seen[1] < old * 1e9]
+        for path in stale:
+            path.unlink(missing_ok=True)
+        return tuple(stale)
     finally:
         os.close(opened)
 
 
-def _alone(opened: int, seconds: float) -> bool:
-    """Get the exclusive lock. Wait up to `seconds` for the git of a mirror that was just killed to end."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(_POLL_SECONDS)
-        else:
-            return True
+def _is_alone(opened: int) -> bool:
+    """Whether this process has the exclusive lock now."""
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _open(repository: Path) -> int | None:
@@ -519,12 +505,6 @@ def _settled(repository: Path, settled_seconds: float) -> list[Path]:
         time.sleep(settled_seconds)
     after = _leftovers(repository)
     return [path for path, seen in before.items() if after.get(path) == seen]
-
-
-def _remove(paths: list[Path]) -> tuple[Path, ...]:
-    for path in paths:
-        path.unlink(missing_ok=True)
-    return tuple(paths)
 
 
 SHA1_DIGITS = 40

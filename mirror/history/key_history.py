@@ -128,7 +128,10 @@ class _Trace:
             return
         contains_all = self.tips == {version.commit}
         after = ledger if contains_all or self.state is None else merge(self.state, ledger)
-        self._note_rotation(version, after)
+        before = _public(self.state)
+        new = _public(after) - before
+        if before and new:
+            self.rotations.append(Rotation(version.when, version.commit, tuple(sorted(new))))
         for record in after.records:
             self.records[key_id(record.key)] = record
             self._step(key_id(record.key), record.status, version)
@@ -146,12 +149,6 @@ class _Trace:
         if steps:
             steps[-1] = replace(steps[-1], until=since)
         steps.append(StatusPeriod(status, since, version.commit, version.author))
-
-    def _note_rotation(self, version: Version, after: Ledger) -> None:
-        before = _public(self.state)
-        new = _public(after) - before
-        if before and new:
-            self.rotations.append(Rotation(version.when, version.commit, tuple(sorted(new))))
 
     def result(self) -> KeyHistories:
         found = (KeyHistory(self.records[identity], tuple(steps)) for identity, steps in self.steps.items())

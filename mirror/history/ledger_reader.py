@@ -12,7 +12,7 @@ ledgers along every parent.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache, partial
+from functools import cache, partial, reduce
 
 from mirror.addresses import RepositoryPaths, repository_paths
 from mirror.errors import BucketError, HistoryError, RemoteError, UsageError
@@ -151,9 +151,8 @@ def load_history(
     """
     heads = history.heads()
     parents = _parents(history, heads)
-    reader = _LedgerReader(
-        history, trust, heads, parents[-1] if parents else None, named_commits, ledger_cache=ledger_cache
-    )
+    ledger_cache = LedgerCache() if ledger_cache is None else ledger_cache
+    reader = _LedgerReader(history, trust, heads, parents[-1] if parents else None, named_commits, ledger_cache)
     paths = {issuer: repository_paths(issuer) for issuer in issuers}
     wanted = [path for each in paths.values() for path in (each.ledger, each.signature, each.discovery, each.jwks)]
     commits = dict.fromkeys(commit for commit in (heads.local, heads.remote, before) if commit is not None)
@@ -211,25 +210,16 @@ _NO_SIGNATURE = VerificationFailure("false", "The ledger has no signature.")
 _REMEDY = "See who changed it (git log of that file); the next commit writes it again."
 
 
+@dataclass(frozen=True, slots=True)
 class _LedgerReader:
     """Reads ledgers of one state of the repository."""
 
-    def __init__(
-        self,
-        history: History,
-        trust: VerificationContext,
-        heads: Heads,
-        base: CommitId | None,
-        named_commits: NamedCommits,
-        *,
-        ledger_cache: LedgerCache | None = None,
-    ) -> None:
-        self._history = history
-        self._trust = trust
-        self._heads = heads
-        self._named_commits = named_commits
-        self._ledger_cache = LedgerCache() if ledger_cache is None else ledger_cache
-        self.base = base
+    history: History
+    trust: VerificationContext
+    heads: Heads
+    base: CommitId | None
+    named_commits: NamedCommits
+    ledger_cache: LedgerCache = field(default_factory=LedgerCache)
 
     def read(
         self,
@@ -239,7 +229,7 @@ class _LedgerReader:
         before: CommitId | None,
     ) -> IssuerHistory:
         """Read one issuer from the heads and from the ledger that this mirror decided on."""
-        local, remote = self._heads.local, self._heads.remote
+        local, remote = self.heads.local, self.heads.remote
         for text in texts.values():
             self._require_unsigned(issuer, text.get(paths.ledger), text.get(paths.signature))
         judged = {commit: self._check(issuer, paths, text, is_own=commit == local) for commit, text in texts.items()}
@@ -269,16 +259,16 @@ class _LedgerReader:
         self, issuer: IssuerUrl, paths: RepositoryPaths, texts: Mapping[CommitId, Mapping[str, bytes]]
     ) -> Ledger | None:
         """The ledger that this mirror last decided on, if no head has it any more."""
-        decided, digits = self._trust.decided.get(issuer, _UNDECIDED).ledger, len(self.base or "")
+        decided, digits = self.trust.decided.get(issuer, _UNDECIDED).ledger, len(self.base or "")
         if not decided or decided in [blob_id(each.get(paths.ledger, b""), digits) for each in texts.values()]:
             return None
-        body = self._history.contents([decided]).get(decided, b"")
+        body = self.history.contents([decided]).get(decided, b"")
         read = read_ledger(body, issuer=issuer, already_checked=ALL_THUMBPRINTS)
         return read.ledger if isinstance(read, LedgerRead) else None
 
     def refresh(self, issuer: IssuerUrl, known: IssuerHistory) -> IssuerHistory:
         """What the commits in the issuer's public objects add to the known state."""
-        ledgers, events = self._named(issuer, known.paths, self._named_commits(issuer) or ())
+        ledgers, events = self._named(issuer, known.paths, self.named_commits(issuer) or ())
         merged = _merged((known.ledger, *ledgers))
         if known.ledger is None or merged in (None, merge(known.ledger, known.ledger)):
             return replace(known, events=known.events + events)
@@ -288,10 +278,10 @@ class _LedgerReader:
 
     def _has_moved(self) -> bool:
         """Whether another mirror pushed and then published since our fetch; otherwise the branch was set back."""
-        if self._heads.remote is None:
+        if self.heads.remote is None:
             return False
         try:
-            return self._history.remote_head() != self._heads.remote
+            return self.history.remote_head() != self.heads.remote
         except RemoteError:
             return False
 
@@ -303,7 +293,7 @@ class _LedgerReader:
         body, signature = text.get(paths.ledger), text.get(paths.signature)
         if body is None:
             return _ABSENT
-        read = self._ledger_cache.read(body, issuer)
+        read = self.ledger_cache.read(body, issuer)
         signed, failure = self._verify(issuer, body, signature, is_own=is_own)
         if failure is not None and (isinstance(read, LedgerRead) or failure.code == "foreign"):
             return _unbelieved(paths, failure)
@@ -316,7 +306,7 @@ class _LedgerReader:
         self, issuer: IssuerUrl, body: bytes, signature: bytes | None, *, is_own: bool = False
     ) -> tuple[SignedFile | None, VerificationFailure | None]:
         """The file if its signature needs no renewal, and why it is not trusted if it is not."""
-        keys, decided = self._trust.keys, self._trust.decided.get(issuer, _UNDECIDED)
+        keys, decided = self.trust.keys, self.trust.decided.get(issuer, _UNDECIDED)
         if keys is None:
             return None, None
         digits = len(self.base or "")
@@ -329,14 +319,14 @@ class _LedgerReader:
             by_mirror = verdict.role == "mirror"
             lasting = by_mirror or (isinstance(keys, LedgerTrust) and keys.role == "operator")
             return (SignedFile(body, signature or b"", verdict.kid if by_mirror else "") if lasting else None), None
-        is_believed = self._trust.as_it_is or (is_own and (ours or self._trust.trusts_own_head))
+        is_believed = self.trust.as_it_is or (is_own and (ours or self.trust.trusts_own_head))
         return None, None if is_believed else verdict
 
     def _require_unsigned(self, issuer: IssuerUrl, body: bytes | None, signature: bytes | None) -> None:
         """Stop in trusted mode if another mirror signs the ledger: this mirror would undo what the others decide."""
-        if body is None or signature is None or self._trust.keys is not None or self._trust.as_it_is:
+        if body is None or signature is None or self.trust.keys is not None or self.trust.as_it_is:
             return
-        verdict = verify_ledger(body, signature, issuer=issuer, repository=self._trust.repository, keys={})
+        verdict = verify_ledger(body, signature, issuer=issuer, repository=self.trust.repository, keys={})
         if isinstance(verdict, VerificationFailure) and verdict.code == "unknown_signer":
             raise UsageError(
                 f"repository.signed: the ledgers of this repository are signed (that of {issuer} by {verdict.kid}), "
@@ -353,7 +343,7 @@ class _LedgerReader:
         paths = issuer_history.paths
         stands = paths.ledger in issuer_history.files
         try:
-            named = self._named_commits(issuer)
+            named = self.named_commits(issuer)
         except BucketError:
             named = ()  # the objects are read once more before anything is published
         if not stands and named is None and issuer_history.ledger is None:
@@ -366,21 +356,21 @@ class _LedgerReader:
             events = (*events, _unsigned(newest.why, changed_by))
         elif newest.why is None and nearest:
             events = (*events, _rewritten(paths))
-        is_lost = merged is None and (stands or (self._trust.is_signed and bool(named)))
+        is_lost = merged is None and (stands or (self.trust.is_signed and bool(named)))
         return replace(
             issuer_history,
             ledger=merged,
             events=issuer_history.events + events,
             failures=issuer_history.failures
             + failures
-            + ((_lost(paths, self._trust, stands=stands),) if is_lost else ()),
+            + ((_lost(paths, self.trust, stands=stands),) if is_lost else ()),
             is_lost=is_lost,
             unknown_signer=newest.unknown_signer,
             foreign_since=self._changed_at(changed_by) if newest.unknown_signer else None,
         )
 
     def _changed_at(self, commit: CommitId | None) -> datetime | None:
-        versions = () if commit is None else self._history.versions(None, most=1, at=commit)
+        versions = () if commit is None else self.history.versions(None, most=1, at=commit)
         return versions[-1].when if versions else None
 
     def _named(
@@ -389,10 +379,10 @@ class _LedgerReader:
         """The trusted ledgers in the commits that public objects of the issuer name."""
         ledgers, events = [], []
         for commit in dict.fromkeys(named):
-            if not self._history.obtain(commit):
+            if not self.history.obtain(commit):
                 events.append(_unknown_snapshot(issuer, commit))
                 continue
-            text = self._history.read(CommitId(commit), [paths.ledger, paths.signature])
+            text = self.history.read(CommitId(commit), [paths.ledger, paths.signature])
             judged = self._check(issuer, paths, text)
             ledgers += [judged.ledger] if judged.ledger is not None else []
         return tuple(ledgers), tuple(events)
@@ -402,7 +392,7 @@ class _LedgerReader:
         if self.base is None:
             return (), None
         try:
-            parents = self._history.path_history((paths.ledger, paths.signature), at=self.base)
+            parents = self.history.path_history((paths.ledger, paths.signature), at=self.base)
         except HistoryError:
             return (), None  # it took too long: the other trusted ledgers decide
         wanted = set(parents).difference(*parents.values())  # the versions without a successor
@@ -410,8 +400,8 @@ class _LedgerReader:
         believed = cache(partial(self._past_ledger, issuer))
         for commits in _batches(tuple(parents)):
             names = [f"{commit}:{path}" for commit in commits for path in (paths.ledger, paths.signature)]
-            blobs = self._history.blobs(names)
-            signatures = self._history.contents(blob for blob in blobs[1::2] if blob is not None)
+            blobs = self.history.blobs(names)
+            signatures = self.history.contents(blob for blob in blobs[1::2] if blob is not None)
             for commit, ledger_blob, signature_blob in zip(commits, blobs[::2], blobs[1::2], strict=True):
                 if commit not in wanted:
                     continue
@@ -424,10 +414,10 @@ class _LedgerReader:
 
     def _past_ledger(self, issuer: IssuerUrl, blob: str | None, signature: bytes | None) -> Ledger | None:
         """An older file. Its signature is checked first, because a pushed file may have megabytes."""
-        keys = self._trust.keys if self._trust.is_signed else None
+        keys = self.trust.keys if self.trust.is_signed else None
         if blob is None or (keys is not None and not _may_be_ours(keys, issuer, signature)):
             return None
-        body = self._history.contents([blob]).get(blob, b"")
+        body = self.history.contents([blob]).get(blob, b"")
         if self._verify(issuer, body, signature)[1] is not None:
             return None
         read = read_ledger(body, issuer=issuer, already_checked=ALL_THUMBPRINTS)
@@ -446,11 +436,8 @@ def _own(paths: RepositoryPaths) -> tuple[str, ...]:
 
 
 def _merged(ledgers: Iterable[Ledger | None]) -> Ledger | None:
-    merged: Ledger | None = None
-    for ledger in ledgers:
-        if ledger is not None:
-            merged = ledger if merged is None else merge(merged, ledger)
-    return merged
+    known = [ledger for ledger in ledgers if ledger is not None]
+    return reduce(merge, known) if known else None
 
 
 def _may_be_ours(keys: LedgerVerifier, issuer: IssuerUrl, signature: bytes | None) -> bool:

@@ -93,7 +93,8 @@ class ObjectReader:
         if header is None:
             if line.endswith((b" missing", b" submodule")):  # git has at most the id of a submodule
                 return None
-            raise HistoryError("git gave an answer that this program does not understand.", cause=_shown(line))
+            said = presentable(line.decode("utf-8", "replace"))
+            raise HistoryError("git gave an answer that this program does not understand.", cause=said)
         found = GitObject(header[1].decode(), header[2].decode(), int(header[3]))
         if command == "info":
             return found
@@ -143,10 +144,6 @@ def is_askable(path: str) -> bool:
     All our own paths pass. Paths from a remote's tree may fail; they count as absent.
     """
     return "\n" not in path and "\0" not in path and (not path or not {"", ".", ".."} & set(path.split("/")))
-
-
-def _shown(line: bytes) -> str:
-    return presentable(line.decode("utf-8", "replace"))
 
 
 def _ended(child: Child) -> HistoryError:

@@ -7,6 +7,7 @@ can move nothing but our record of its own branch.
 import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from mirror.errors import PushRefusedError, RemoteError
@@ -209,7 +210,9 @@ class GitRemote:
         unwritten = _NOT_WRITTEN.search(refusal) is not None
         lost = _LOST_RACE.search(refusal) is not None
         if (lost or unwritten) and not rehearse:
-            head = self._head_or_none()
+            head = None
+            with suppress(RemoteError):
+                head = self.head()
             if head is not None and self._contains(commit, head=head):
                 return  # another mirror made the same commit and was faster
             lost = lost or (head is not None and not self._contains(head, head=commit))
@@ -236,12 +239,6 @@ class GitRemote:
             "newest ledgers, as the user that runs the mirror: "
             f'`{git} update-ref {shlex.quote(self._branch)} "$({made}^{{tree}})"`'
         )
-
-    def _head_or_none(self) -> str | None:
-        try:
-            return self.head()
-        except RemoteError:
-            return None
 
     def _contains(self, commit: str, *, head: str) -> bool:
         """Whether `head` contains `commit`, as far as this repository knows; it need not even have `head`."""
@@ -290,7 +287,8 @@ class GitRemote:
         GIT_SSH_COMMAND comes before `core.sshCommand`, so git is asked for the latter, once.
         """
         if self._ssh is None:
-            ours = _uses_ssh(self._url) and not {"GIT_SSH_COMMAND", "GIT_SSH"} & self._git.environ.keys()
+            uses_ssh = self._url.startswith("ssh://") or not (self._url.startswith("/") or "://" in self._url)
+            ours = uses_ssh and not {"GIT_SSH_COMMAND", "GIT_SSH"} & self._git.environ.keys()
             ours = ours and not self._git.run("config", "--get", "core.sshCommand").ok
             self._ssh = {"GIT_SSH_COMMAND": DEFAULT_SSH} if ours else {}
         return self._ssh
@@ -306,10 +304,6 @@ _FETCH_WORDS = (
     "--no-show-forced-updates",
 )
 _PUSH_WORDS = ("--porcelain", "--no-verify", "--no-follow-tags", "--no-signed", "--recurse-submodules=no")
-
-
-def _uses_ssh(url: str) -> bool:
-    return url.startswith("ssh://") or not (url.startswith("/") or "://" in url)
 
 
 def _locked(finished: CompletedProcess, refusal: str) -> RemoteError:

@@ -549,10 +549,9 @@ def write_commit(
     """
     author = identity(settings.author_name, settings.author_email, when)
     stream = commit_stream(tree=tree, parents=parents, changes=changes, message=message, author=author)
-    finished = git.run("fast-import", "--quiet", "--done", stdin=stream)
-    if not finished.ok:
-        raise HistoryError("A commit could not be written.", cause=why(finished), remedy=DISK_REMEDY)
-    commit = CommitId(finished.out.decode().strip())
+    sentence = "A commit could not be written."
+    out = git.check_output("fast-import", "--quiet", "--done", stdin=stream, sentence=sentence, remedy=DISK_REMEDY)
+    commit = CommitId(out.decode().strip())
     if not settings.sign:
         return commit
     # fast-import cannot sign: its commit is only a draft that provides the tree.
