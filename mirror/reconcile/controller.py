@@ -101,7 +101,8 @@ def reconcile(
         plan = plan_pass(settings, ports, now, progress=progress)
     except UsageError as error:
         if error.code == "repository.signed":
-            _forget_trust(settings)
+            with suppress(HistoryError):  # never treat a repository as unsigned after it had signatures
+                local_state.update(settings.state_dir, lambda state: replace(state, trusted_head="", is_former=False))
         raise
     applied = apply(plan, ports, plan.observed.verification_cache)
     report = _save_local_state(settings, plan, applied, is_broken_off)
@@ -342,12 +343,6 @@ def _has_moved(observed: ObservedState, applied: ApplyResult, ports: Ports) -> b
 
 
 # ------------------------------------------------------------------------------------------- what is remembered
-
-
-def _forget_trust(settings: Settings) -> None:
-    """Never treat a repository as unsigned after it had signatures."""
-    with suppress(HistoryError):
-        local_state.update(settings.state_dir, lambda state: replace(state, trusted_head="", is_former=False))
 
 
 def _stands(issuer: IssuerReport) -> bool:

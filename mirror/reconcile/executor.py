@@ -75,7 +75,7 @@ class Invalidation:
     publish: PublishSettings
     paths: tuple[str, ...]
     reference: str
-    left_out: int = field(default=0)
+    left_out: int = 0
 
 
 def invalidations(changed: Iterable[ChangedPath], commit: CommitId) -> tuple[Invalidation, ...]:
@@ -156,14 +156,6 @@ class IssuerProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishResult:
-    """What publishing came to, and what the caches in front of the buckets were asked to invalidate."""
-
-    issuers: tuple[IssuerProgress, ...]
-    events: tuple[Event, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Publisher:
     """Puts and reads back. `commit` is the newest snapshot; `verification_cache`: when each issuer was last right."""
 
@@ -173,14 +165,17 @@ class Publisher:
     ports: Ports
     verification_cache: VerificationCache
 
-    def publish(self, plans: Sequence[IssuerPlan]) -> PublishResult:
-        """Put what must be put, then look at what was put or is due; what goes wrong stays with its issuer."""
+    def publish(self, plans: Sequence[IssuerPlan]) -> tuple[tuple[IssuerProgress, ...], tuple[Event, ...]]:
+        """Put what must be put, then look at what was put or is due; what goes wrong stays with its issuer.
+
+        The events say what the caches in front of the buckets were asked to invalidate.
+        """
         workers = self.observed.settings.limits.puts
         put = thread_map(self.put, plans, workers=workers, cancel=self.ports.cancel)
         # A kill between the puts and this leaves caches that are stale, for max-age at the longest; see `invalidating`.
         events = self._invalidate(self._changed(put))
         looked = thread_map(self.look, put, workers=workers, cancel=self.ports.cancel)
-        return PublishResult(looked, events + self._invalidate(_stale(looked)))
+        return looked, events + self._invalidate(_stale(looked))
 
     def put(self, planned: IssuerPlan) -> IssuerProgress:
         """Put what must be put for one publication."""
@@ -268,7 +263,7 @@ class Publisher:
     def _audit(self, planned: IssuerPlan, done: ObjectResults) -> tuple[ObjectResults, frozenset[str]]:
         """Look at the headers of what was not put just now, and repair them; also which the store does not keep."""
         bucket, listing = self.ports.bucket(planned.issuer.publish), self._shown(planned).listing
-        decisions: list[tuple[int, ObjectDecision]] = []
+        steps: list[tuple[PublicObject, ObjectDecision]] = []
         events: list[Event] = []
         for at, (wanted, _) in enumerate(planned.object_actions):
             listed = listing.get(wanted.key)
@@ -287,8 +282,7 @@ class Publisher:
             events += [event] if event is not None else []
             if planned.issuer.suspend and isinstance(decision, PutObject) and decision.action is Action.REPAIR:
                 decision = suspended(wanted)
-            decisions += [(at, decision)] if decision is not None else []
-        steps = [(planned.object_actions[at][0], decision) for at, decision in decisions]
+            steps += [(wanted, decision)] if decision is not None else []
         repaired = carry_out(bucket, steps, snapshot=self.commit, shared=self.observed.has_remote)
         by_key = {each.key: each for each in repaired.objects}
         audited = replace(done, objects=tuple(by_key.get(each.key, each) for each in done.objects))
@@ -299,10 +293,8 @@ class Publisher:
 
     def _unkept(self, planned: IssuerPlan, put: Iterable[PublicObject]) -> tuple[frozenset[str], tuple[Event, ...]]:
         """The headers that the store did not keep of what was put just now, where that was not known."""
-        bucket, known = (
-            self.ports.bucket(planned.issuer.publish),
-            self.observed.local_state.of(planned.url).unkept_headers,
-        )
+        bucket = self.ports.bucket(planned.issuer.publish)
+        known = self.observed.local_state.of(planned.url).unkept_headers
         found: frozenset[str] = frozenset()
         events: list[Event] = []
         for wanted in put:
@@ -317,11 +309,8 @@ class Publisher:
 
         A mirror with an empty disk reads that commit, so that a branch that was set back brings no key back.
         """
-        revoked = (
-            revoked_thumbprints(planned.transition_result.ledger)
-            if planned.transition_result is not None
-            else frozenset()
-        )
+        outcome = planned.transition_result
+        revoked = frozenset() if outcome is None else revoked_thumbprints(outcome.ledger)
         if not revoked:
             return False
         if not self.ports.history.obtain(snapshot):
@@ -465,17 +454,19 @@ def apply(plan: Plan, ports: Ports, audits: VerificationCache) -> ApplyResult:
     blocked = _blocked_by_push(plan, recorded)
     if blocked is not None:
         report = aborted_report(plan, "push.failed", blocked, recorded)
-        return ApplyResult(replace(report, unpushed_commits=_unpushed(ports)), audits)
+        with suppress(HistoryError):  # the report says already what failed
+            report = replace(report, unpushed_commits=ports.history.unpushed())
+        return ApplyResult(report, audits)
     if recorded.commit is None:
         return ApplyResult(replace(preview(plan, committer_of(plan.observed, ports)), dry_run=False), audits)
-    done = Publisher(plan.observed, recorded, recorded.commit, ports, audits).publish(plan.issuers)
+    issuers, events = Publisher(plan.observed, recorded, recorded.commit, ports, audits).publish(plan.issuers)
     return ApplyResult(
-        _report(plan, recorded, done, ports),
-        _stamped(audits, done.issuers),
+        _report(plan, recorded, issuers, events, ports),
+        _stamped(audits, issuers),
         recorded,
-        has_put=any(map(_has_put, done.issuers)),
-        lost_race=any(map(_lost_race, done.issuers)),
-        unkept_headers={each.planned.url: each.unkept for each in done.issuers if each.unkept},
+        has_put=any(done.effect is Effect.PUT for each in issuers for done in each.published.objects),
+        lost_race=any(event.name == "bucket.changed" for each in issuers for event in each.published.events),
+        unkept_headers={each.planned.url: each.unkept for each in issuers if each.unkept},
     )
 
 
@@ -504,15 +495,6 @@ def _record(plan: Plan, ports: Ports) -> CommitResult:
         push=observed.remote_fetched,
         attempts=EPHEMERAL_PUSH_ATTEMPTS if observed.has_remote and _pushes_first(plan) else ATTEMPTS,
     )
-
-
-def _lost_race(done: IssuerProgress) -> bool:
-    """Whether an object changed between our look at it and our put."""
-    return any(event.name == "bucket.changed" for event in done.published.events)
-
-
-def _has_put(done: IssuerProgress) -> bool:
-    return any(each.effect is Effect.PUT for each in done.published.objects)
 
 
 def _blocked_by_push(plan: Plan, recorded: CommitResult) -> RemoteError | None:
@@ -544,17 +526,11 @@ def _stamped(audits: VerificationCache, done: tuple[IssuerProgress, ...]) -> Ver
     return VerificationCache(stamps)
 
 
-def _unpushed(ports: Ports) -> int:
-    try:
-        return ports.history.unpushed()
-    except HistoryError:
-        return 0  # the report says already what failed
-
-
-def _report(plan: Plan, recorded: CommitResult, done: PublishResult, ports: Ports) -> Report:
-    issuers = tuple(issuer_report(each.planned, each.published, each.seen) for each in done.issuers)
-    report = plan_report(plan, issuers)
-    report = replace(report, commit=recorded.commit, committed=recorded.made, events=report.events + done.events)
+def _report(
+    plan: Plan, recorded: CommitResult, done: Iterable[IssuerProgress], events: tuple[Event, ...], ports: Ports
+) -> Report:
+    report = plan_report(plan, tuple(issuer_report(each.planned, each.published, each.seen) for each in done))
+    report = replace(report, commit=recorded.commit, committed=recorded.made, events=report.events + events)
     if recorded.made:
         report = replace(report, message=message_of(plan))
     if recorded.push_error is not None:

@@ -309,10 +309,7 @@ class VerificationCache:
         leaves no stamp of theirs. `ledger` is what they were rendered from: after each revocation the object must name
         a commit that knows it.
         """
-        stamp = self.stamps.get(issuer)
-        if stamp is None or stamp.what != fingerprint(publish, bodies, ledger):
-            return True
-        return not is_recent(stamp.at, now, publish)
+        return not is_recent(self.last_verified_at(issuer, publish, bodies, ledger), now, publish)
 
     def last_verified_at(
         self, issuer: IssuerUrl, publish: PublishSettings, bodies: Iterable[bytes], ledger: Ledger

@@ -8,7 +8,7 @@ publish the new key.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -213,7 +213,8 @@ class _ObjectDiffer:
         bodies = {each.key: each.body for each in desired}
         discovery_key, jwks_key = self._keys()
         discovery, jwks = self._foreign(discovery_key, bodies), self._foreign(jwks_key, bodies)
-        if discovery is not None and _names_other_jwks(discovery.body, jwks_uri(self.planned.url)):
+        named = _members(discovery.body).get("jwks_uri") if discovery is not None else None
+        if isinstance(named, str) and named != jwks_uri(self.planned.url):
             return True
         if jwks is None:
             return False
@@ -221,7 +222,7 @@ class _ObjectDiffer:
             return False
         there, left_out = parse_public_jwks(jwks.body, _ANY_KID, already_checked=ALL_THUMBPRINTS)
         ours, _ = parse_public_jwks(bodies.get(jwks_key), _ANY_KID, already_checked=ALL_THUMBPRINTS)
-        return bool(there.keys() - ours.keys()) or (bool(left_out) and _has_keys(jwks.body))
+        return bool(there.keys() - ours.keys()) or bool(left_out and _members(jwks.body).get("keys"))
 
     def not_repaired(self) -> tuple[Event, ...]:
         """`bucket.drift` for documents that stand where neither git nor an apiserver says what belongs there."""
@@ -263,22 +264,13 @@ def _holds_revoked(
     )
 
 
-def _names_other_jwks(discovery: bytes, expected: str) -> bool:
+def _members(document: bytes) -> Mapping[str, object]:
+    """The members of another writer's document, unchecked; none where it is no JSON object."""
     try:
-        document = json.loads(discovery)
+        found = json.loads(document)
     except (ValueError, RecursionError):
-        return False
-    uri = document.get("jwks_uri") if isinstance(document, dict) else None
-    return isinstance(uri, str) and uri != expected
-
-
-def _has_keys(jwks: bytes) -> bool:
-    """Whether a rejected document looks like a set that has any entry."""
-    try:
-        document = json.loads(jwks)
-    except (ValueError, RecursionError):
-        return False
-    return bool(document.get("keys")) if isinstance(document, dict) else False
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _keys_of(body: bytes | None, desired: PublicObject) -> frozenset[KeyId]:
@@ -293,12 +285,9 @@ WARN_WITHIN = timedelta(days=14)
 
 def expiring(observations: Iterable[Observation], now: datetime) -> tuple[Event, ...]:
     """One `apiserver.certificate_expiring` for each certificate that ends within 14 days of `now` (aware, UTC)."""
-    return tuple(_events(observations, now))
-
-
-def _events(observations: Iterable[Observation], now: datetime) -> Iterator[Event]:
     # Behind a load balancer one address shows the certificates of several replicas.
     shown = {(each.apiserver, each.certificate_expires_at) for each in observations if each.certificate_expires_at}
+    events = []
     for apiserver, ends in sorted(shown):
         if ends - now < WARN_WITHIN:
             when = f"ended at {moment(ends)}" if ends <= now else f"ends at {moment(ends)} (in {in_words(ends - now)})"
@@ -307,7 +296,8 @@ def _events(observations: Iterable[Observation], now: datetime) -> Iterator[Even
                 " (kubeadm: `kubeadm certs renew apiserver`): from then on no key of this apiserver is seen."
             )
             fields = {"apiserver": apiserver, "expires_at": iso_time(ends)}
-            yield Event("apiserver.certificate_expiring", sentence, Level.WARNING, fields)
+            events.append(Event("apiserver.certificate_expiring", sentence, Level.WARNING, fields))
+    return tuple(events)
 
 
 CODE = "credentials.circular"
@@ -396,10 +386,10 @@ def _undecided(publication: PublishedIssuer, observed: ObservedState, reason: Re
     return IssuerPlan(publication, observations, failures=(reason,))
 
 
-def _missing(publication: PublishedIssuer, observations: tuple[Observation, ...]) -> tuple[Event, ...]:
-    """`apiservers.missing`, where fewer apiservers were found than are expected; once for an entry."""
-    expected, found = publication.issuer.expected_answers, len(observations)
-    if found >= expected or publication.accepts_new_keys_until is not None:
+def _missing(issuer: Issuer, observations: tuple[Observation, ...]) -> tuple[Event, ...]:
+    """`apiservers.missing`, where fewer apiservers were found than are expected."""
+    expected, found = issuer.expected_answers, len(observations)
+    if found >= expected:
         return ()
     sentence = (
         f"{found} of {expected} expected apiservers were found; keys are added, and none begins or ends retiring until "
@@ -413,9 +403,9 @@ def _plan_publication(publication: PublishedIssuer, observed: ObservedState, por
     issuer, issuer_history = publication.issuer, observed.history.issuers[publication.url]
     before = issuer_history.ledger or Ledger(publication.url)
     observations = observed.validated.observations.get(issuer.name, ())
-    events = (
-        _expiring(publication, observations, observed) + _missing(publication, observations) + issuer_history.events
-    )
+    events = issuer_history.events
+    if publication.accepts_new_keys_until is None:  # a former issuer has the same apiservers: once is enough
+        events = expiring(observations, observed.now) + _missing(issuer, observations) + events
     start = IssuerPlan(
         publication,
         observations,
@@ -502,13 +492,6 @@ def _is_tolerant(
     return bool(issuer_history.unknown_signer) and tolerates and not outcome.transitions
 
 
-def _expiring(
-    publication: PublishedIssuer, observations: tuple[Observation, ...], observed: ObservedState
-) -> tuple[Event, ...]:
-    # A former issuer has the same apiservers: once is enough.
-    return expiring(observations, observed.now) if publication.accepts_new_keys_until is None else ()
-
-
 def revoked_of(issuer: Issuer, observed: ObservedState) -> frozenset[Thumbprint]:
     """The key material that is revoked for an entry: by the configuration, or under any of its issuer texts."""
     ledgers = (observed.history.issuers[url].ledger for url in issuer.urls if url in observed.history.issuers)
@@ -539,16 +522,14 @@ def _mismatch(issuer: Issuer, issuer_history: IssuerHistory, ports: Ports) -> tu
     if rendered is None:
         return ()
     paths = issuer_history.paths
-    pairs = ((paths.jwks, rendered.jwks, Level.ERROR), (paths.discovery, rendered.discovery, Level.WARNING))
-    return tuple(
-        _rendered_anew(path, level) for path, body, level in pairs if issuer_history.files.get(path, body) != body
-    )
-
-
-def _rendered_anew(path: str, level: Level) -> Event:
     # A discovery document also differs after a change of `discovery_extra`; a JWKS never does by itself.
-    sentence = f"{path} in git does not match its ledger and the configuration; it is rendered again."
-    return Event("history.mismatch", sentence, level, {"path": path})
+    pairs = ((paths.jwks, rendered.jwks, Level.ERROR), (paths.discovery, rendered.discovery, Level.WARNING))
+    words = "in git does not match its ledger and the configuration; it is rendered again."
+    return tuple(
+        Event("history.mismatch", f"{path} {words}", level, {"path": path})
+        for path, body, level in pairs
+        if issuer_history.files.get(path, body) != body
+    )
 
 
 HELD_EVENTS = {

@@ -45,7 +45,9 @@ def ledger_changes(plan: Plan) -> dict[IssuerUrl, LedgerChange]:
 def preview(plan: Plan, committer: Committer) -> Report:
     """The report of a plan that is not carried out."""
     if plan.failures:
-        return replace(undecided(plan, plan.failures[0].code), dry_run=True)
+        code = plan.failures[0].code
+        issuers = tuple(replace(_undone(each, code), blocked_by=code) for each in plan.issuers)
+        return replace(plan_report(plan, issuers), dry_run=True)
     issuers = tuple(_without_key_events(issuer_report(each, planned_only(each))) for each in plan.issuers)
     message = message_of(plan) if is_pending(committer, plan.observed.history, ledger_changes(plan)) else ""
     return replace(plan_report(plan, issuers), dry_run=True, message=message)
@@ -66,12 +68,6 @@ def aborted_report(plan: Plan, code: str, error: MirrorError, recorded: CommitRe
     if recorded is not None:
         report = replace(report, commit=recorded.commit, committed=recorded.made)
     return replace(report, failures=(*report.failures, reason_from(code, error)))
-
-
-def undecided(plan: Plan, code: str) -> Report:
-    """The report of a pass that ended before anything could be decided, by a failure of that code."""
-    issuers = tuple(replace(_undone(each, code), blocked_by=code) for each in plan.issuers)
-    return plan_report(plan, issuers)
 
 
 def _undone(planned: IssuerPlan, code: str) -> IssuerReport:

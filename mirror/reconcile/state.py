@@ -101,7 +101,8 @@ def validate_answers(
             apiservers[issuer.name] = apiserver_fingerprint(issuer)
         except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
             defects[issuer.name] = internal_error(error)
-    shown = {name: tuple(_keys(found)) for name, found in observations.items()}
+    usable = {name: [each for each in found if isinstance(each, Observed)] for name, found in observations.items()}
+    shown = {name: tuple(key for each in found for key in each.keys) for name, found in usable.items()}
     known_keys = {key.thumbprint: key for key in ledger_keys(history_state)}
     followed = _followed(history_state)
     new = {key.thumbprint: key for keys in shown.values() for key in keys if key.thumbprint not in followed}
@@ -162,10 +163,6 @@ def _observations(
         )
         for answer in answers
     )
-
-
-def _keys(observations: Iterable[Observation]) -> Iterable[Key]:
-    return (key for o in observations if isinstance(o, Observed) for key in o.keys)
 
 
 def _followed(history_state: HistoryState) -> frozenset[Thumbprint]:

@@ -89,12 +89,9 @@ def _ending(planned: IssuerPlan, now: datetime) -> EndingToken | None:
     if not isinstance(token, Token):
         return None
     former = tuple(each.issuer for each in planned.issuer.former_issuers)
-    is_refused = any(_is_refused(each) for each in planned.observations)
+    unusable_answers = (each for each in planned.observations if isinstance(each, Unusable))
+    is_refused = any(reason.code == "unauthorized" for each in unusable_answers for reason in each.reasons)
     return ending_token(token, ledger, former, file=str(file), is_refused=is_refused, now=now)
-
-
-def _is_refused(observation: Observation) -> bool:
-    return isinstance(observation, Unusable) and any(each.code == "unauthorized" for each in observation.reasons)
 
 
 def _explained(observation: Observation, found: EndingToken) -> Observation:
@@ -115,13 +112,9 @@ def _token_in(file: Path, issuer: Issuer, now: datetime) -> Token | Event:
     try:
         body = read_small(file, _MAX_FILE_BYTES)
     except OSError as error:
-        return _unreadable(file, error)
+        remedy = "Give the mirror the right to read it, or remove `probe_token_file`."
+        return unusable(str(file), "unreadable", f"It cannot be read: {why_unreadable(error)}.", remedy)
     return read_probe_token(body, issuer.urls, file=str(file), now=now)
-
-
-def _unreadable(file: Path, error: OSError) -> Event:
-    remedy = "Give the mirror the right to read it, or remove `probe_token_file`."
-    return unusable(str(file), "unreadable", f"It cannot be read: {why_unreadable(error)}.", remedy)
 
 
 def check_probe_token(
