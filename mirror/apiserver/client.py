@@ -10,7 +10,7 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -82,22 +82,10 @@ class HttpResponse:
     certificate_expires_at: datetime | None = None
 
 
-_FORBIDDEN: Mapping[LoginMethod, FailureKind] = {
-    "anonymous": FailureKind.FORBIDDEN_ANONYMOUS,
-    "token": FailureKind.FORBIDDEN_TOKEN,
-    "certificate": FailureKind.FORBIDDEN_CERTIFICATE,
-}
-_UNAUTHORIZED: Mapping[LoginMethod, FailureKind] = {
-    "anonymous": FailureKind.UNAUTHORIZED_ANONYMOUS,
-    "token": FailureKind.UNAUTHORIZED_TOKEN,
-    "certificate": FailureKind.UNAUTHORIZED_CERTIFICATE,
-}
+_BY_LOGIN = {401: "UNAUTHORIZED", 403: "FORBIDDEN"}
+"""What helps here depends on the login: `FailureKind` has a member for each, such as FORBIDDEN_TOKEN."""
 _BY_STATUS: Mapping[int, FailureKind] = {
-    301: FailureKind.REDIRECT,
-    302: FailureKind.REDIRECT,
-    303: FailureKind.REDIRECT,
-    307: FailureKind.REDIRECT,
-    308: FailureKind.REDIRECT,
+    **dict.fromkeys((301, 302, 303, 307, 308), FailureKind.REDIRECT),
     404: FailureKind.NOT_FOUND,
     406: FailureKind.NOT_ACCEPTABLE,
     408: FailureKind.REQUEST_TIMEOUT,
@@ -159,11 +147,9 @@ def retry_after_seconds(reply: HttpResponse) -> int | None:
 
 
 def _failure_of_status(status: int, login: LoginMethod) -> FailureKind:
-    if status == 401:  # noqa: PLR2004 - HTTP statuses are known by number
-        return _UNAUTHORIZED[login]
-    if status == 403:  # noqa: PLR2004 - as above
-        return _FORBIDDEN[login]
-    if 500 <= status <= 599:  # noqa: PLR2004 - as above
+    if status in _BY_LOGIN:
+        return FailureKind[f"{_BY_LOGIN[status]}_{login.upper()}"]
+    if 500 <= status <= 599:  # noqa: PLR2004 - HTTP statuses are known by number
         return FailureKind.SERVER_ERROR
     return _BY_STATUS.get(status, FailureKind.BAD_STATUS)
 
@@ -348,12 +334,6 @@ async def _read(response: httpcore.Response, max_bytes: int) -> tuple[bytes, boo
 def _request(
     apiserver: str, document: DocumentRequest, access: ConnectionSettings, limits: LimitSettings
 ) -> httpcore.Request:
-    """The request for `document`.
-
-    Raises:
-        ValueError: The address is no https URL (the configuration refuses it; a token must never go out in clear).
-        httpx.InvalidURL: The address is no URL at all.
-    """
     url, host = _address(apiserver.rstrip("/") + document.path)
     headers: dict[bytes | str, bytes | str] = {
         "Host": host,
@@ -373,7 +353,7 @@ def _address(text: str) -> tuple[httpcore.URL, str]:
     """The URL of a document, and its `Host` header.
 
     Raises:
-        ValueError: It is no https URL.
+        ValueError: It is no https URL (the configuration refuses it; a token must never go out in clear).
         httpx.InvalidURL: It is no URL at all.
     """
     url = httpx.URL(text)
@@ -508,6 +488,7 @@ class _Kept:
     in_pass: int
 
 
+@dataclass(eq=False, repr=False)
 class KeptConnections:
     """The connections that the next pass may use. All methods belong to one event loop.
 
@@ -517,19 +498,13 @@ class KeptConnections:
         now: The time, aware: when a server's certificate ends, the connection ends with it.
     """
 
-    def __init__(
-        self,
-        most: int,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._most = most
-        self._clock = clock
-        self._now = now
-        self._kept: dict[Place, _Kept] = {}
-        self._taken: dict[Place, _Kept] = {}
-        self._pass = 0
+    most: int
+    _: KW_ONLY
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    _kept: dict[Place, _Kept] = field(init=False, default_factory=dict)
+    _taken: dict[Place, _Kept] = field(init=False, default_factory=dict)
+    _pass: int = field(init=False, default=0)
 
     def begin_pass(self) -> None:
         """What is given back from now on was used in this pass."""
@@ -541,7 +516,7 @@ class KeptConnections:
         found = self._kept.pop(place, None)
         if found is None:
             return None
-        if found.connection.access != access or self._clock() >= found.ends_at:
+        if found.connection.access != access or self.clock() >= found.ends_at:
             await found.connection.close()
             return None
         self._taken[place] = found
@@ -552,7 +527,7 @@ class KeptConnections:
         before = self._taken.pop(place, None) if connection.is_kept else None
         passes = 1 if before is None else before.passes + 1
         ends_at = self._ends_at(response) if before is None else before.ends_at
-        if response.reasons or passes >= MOST_PASSES or self._clock() >= ends_at or len(self._kept) >= self._most:
+        if response.reasons or passes >= MOST_PASSES or self.clock() >= ends_at or len(self._kept) >= self.most:
             return
         connection.stays_open = True
         if before is None:
@@ -574,5 +549,5 @@ class KeptConnections:
         """A certificate is checked when a connection is made: none lives longer than the certificate."""
         seconds = LONGEST_SECONDS
         if response.certificate_expires_at is not None:
-            seconds = min(seconds, (response.certificate_expires_at - self._now()).total_seconds())
-        return self._clock() + seconds
+            seconds = min(seconds, (response.certificate_expires_at - self.now()).total_seconds())
+        return self.clock() + seconds

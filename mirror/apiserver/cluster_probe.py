@@ -42,22 +42,19 @@ def probe_cluster(
     Returns:
         What was seen; or every reason why the cluster could not be asked.
     """
-    opened = open_issuer_connection(_unnamed(kubeconfig, context), TlsContextCache(), {})
-    if isinstance(opened, tuple):
-        return opened
-    with asyncio.Runner(loop_factory=partial(ResolverLoop, resolve)) as runner:
-        return runner.run(_look(opened, limits))
-
-
-def _unnamed(kubeconfig: Path, context: str | None) -> Issuer:
-    """A stand-in: which issuer this is will only be known from the answer."""
-    return Issuer(
+    # A stand-in: which issuer this is will only be known from the answer.
+    issuer = Issuer(
         IssuerName("init"),
         IssuerUrl(""),
         PublishSettings("", "", ""),
         auth=AuthSettings(kubeconfig=kubeconfig, context=context),
         discover="endpointslices",
     )
+    opened = open_issuer_connection(issuer, TlsContextCache(), {})
+    if isinstance(opened, tuple):
+        return opened
+    with asyncio.Runner(loop_factory=partial(ResolverLoop, resolve)) as runner:
+        return runner.run(_look(opened, limits))
 
 
 async def _look(opened: IssuerConnection, limits: LimitSettings) -> ClusterProbe | tuple[Reason, ...]:

@@ -1,6 +1,5 @@
 """TLS material, token, proxy and addresses of one issuer, read from files in every pass."""
 
-import ssl
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,9 +98,9 @@ def _opened(
         return _reasons(token, context, addresses)
     if isinstance(token, Reason) or isinstance(addresses, Reason):
         return _reasons(token, addresses)
-    access = ConnectionSettings(
-        context, _login(token, material), token, credentials.proxy, _proxy_context(credentials.proxy, contexts)
-    )
+    proxy = credentials.proxy
+    proxy_context = contexts.system() if proxy is not None and proxy.startswith("https:") else None
+    access = ConnectionSettings(context, _login(token, material), token, proxy, proxy_context)
     if issuer.discover is None:
         return IssuerConnection(access, access, addresses)
     name = material.server_name or _name_of_replicas(issuer, addresses[0])
@@ -125,10 +124,6 @@ def _login(token: str, material: TlsMaterial) -> LoginMethod:
     if token:
         return "token"
     return "certificate" if material.client_cert else "anonymous"
-
-
-def _proxy_context(proxy: str | None, contexts: TlsContextCache) -> ssl.SSLContext | None:
-    return contexts.system() if proxy is not None and proxy.startswith("https:") else None
 
 
 MAX_TOKEN_BYTES = 16 * 1024

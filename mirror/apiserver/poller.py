@@ -284,29 +284,22 @@ class ApiserverPoller:
 
     async def _work_for(self, seconds: float, queue: PollQueue, turn: int) -> None:
         work = asyncio.ensure_future(self._work(queue, queue.requests(turn)))
-        self._arm(work)
+        with self._lock:
+            # A task that is done ignores being cancelled, so that coming too late does no harm.
+            self._interrupt = partial(asyncio.get_running_loop().call_soon_threadsafe, work.cancel)
+            if self._cancelled:
+                work.cancel()
         try:
             await asyncio.wait({work}, timeout=max(0.0, seconds))
         finally:
-            self._disarm()
+            with self._lock:
+                self._interrupt = None
         work.cancel()
         await asyncio.wait({work})
         if not work.cancelled():
             work.result()  # raises what `progress` raised
         late = FailureKind.NOT_IN_TIME.reason(f"{self._limits.source_deadline_seconds:g}")
         queue.fail_pending(FailureKind.INTERRUPTED.reason() if self._cancelled else late)
-
-    def _arm(self, work: asyncio.Future[None]) -> None:
-        loop = asyncio.get_running_loop()
-        with self._lock:
-            # A task that is done ignores being cancelled, so that coming too late does no harm.
-            self._interrupt = partial(loop.call_soon_threadsafe, work.cancel)
-            if self._cancelled:
-                work.cancel()
-
-    def _disarm(self) -> None:
-        with self._lock:
-            self._interrupt = None
 
     async def _work(self, queue: PollQueue, requests: Iterable[PollRequest]) -> None:
         if self._kept is not None:

@@ -5,7 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from random import Random
 from threading import Lock, Thread, Timer
 from typing import TYPE_CHECKING, Protocol
@@ -30,17 +30,6 @@ class Task:
     limits: LimitSettings
     turn: int
     ends_at: float
-
-
-def send_task(line: "Connection", task: Task) -> None:
-    """Send `task`, after the version of who sends it.
-
-    Raises:
-        OSError: The process at the other end is gone.
-    """
-    # An upgrade below a running daemon: what one version pickles, another one may read as something else.
-    line.send(__version__)
-    line.send(task)
 
 
 def run_task(line: "Connection", ask: Callable[[Task, OnAnswer], object]) -> bool:
@@ -103,6 +92,7 @@ def process_count(
     return 1 if asked <= keeps else min(cores, MOST_PROCESSES, limits.concurrency, asked // apiservers_a_process)
 
 
+@dataclass(eq=False, repr=False)
 class WorkerPool:
     """The apiservers of all issuers: few are asked by this process, many by several that live for one `poll`.
 
@@ -119,31 +109,22 @@ class WorkerPool:
             lives for one `poll` keeps none.
     """
 
-    def __init__(
-        self,
-        limits: LimitSettings,
-        *,
-        single_process: SingleProcess,
-        command: Sequence[str],
-        cores: int,
-        apiservers_a_process: int = APISERVERS_A_PROCESS,
-        keeps: int = 0,
-    ) -> None:
-        self._limits = limits
-        self._single_process = single_process
-        self._command = tuple(command)
-        self._cores = cores
-        self._apiservers_a_process = apiservers_a_process
-        self._keeps = keeps
-        self._lock = Lock()
-        self._cancelled = False
-        self._running: list[subprocess.Popen[bytes]] = []
+    limits: LimitSettings
+    _: KW_ONLY
+    single_process: SingleProcess
+    command: Sequence[str]
+    cores: int
+    apiservers_a_process: int = APISERVERS_A_PROCESS
+    keeps: int = 0
+    _lock: Lock = field(init=False, default_factory=Lock)
+    _cancelled: bool = field(init=False, default=False)
+    _running: list[subprocess.Popen[bytes]] = field(init=False, default_factory=list)
 
     def poll(self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]) -> AnswersByIssuer:
         """As `mirror.apiserver.poller.ApiserverPoller.poll`."""
-        ends_at = time.monotonic() + self._limits.source_deadline_seconds
+        ends_at = time.monotonic() + self.limits.source_deadline_seconds
         size = process_count(
-            issuers, self._limits, cores=self._cores, apiservers_a_process=self._apiservers_a_process, keeps=self._keeps
+            issuers, self.limits, cores=self.cores, apiservers_a_process=self.apiservers_a_process, keeps=self.keeps
         )
         received: dict[IssuerName, tuple[Answer | Unusable, ...]] = {}
 
@@ -152,13 +133,13 @@ class WorkerPool:
             progress(name)
 
         if size > 1:
-            with closing(self._together(_tasks(issuers, self._limits, turn, ends_at, size))) as answered:
+            with closing(self._together(_tasks(issuers, self.limits, turn, ends_at, size))) as answered:
                 for name, answers in answered:
                     on_answer(name, answers)
         # Apiservers that a lost worker left, for example without memory; all of them, if no worker could start.
         silent = [issuer for issuer in issuers if issuer.name not in received]
         if silent:
-            self._single_process.poll_each(silent, turn=turn, on_answer=on_answer, ends_at=ends_at)
+            self.single_process.poll_each(silent, turn=turn, on_answer=on_answer, ends_at=ends_at)
         return {issuer.name: received.get(issuer.name, ()) for issuer in issuers}
 
     def cancel(self) -> None:
@@ -166,11 +147,11 @@ class WorkerPool:
         with self._lock:
             self._cancelled = True
         self._kill()
-        self._single_process.cancel()
+        self.single_process.cancel()
 
     def close(self) -> None:
         """As `mirror.apiserver.poller.ApiserverPoller.close`."""
-        self._single_process.close()
+        self.single_process.close()
 
     def _together(self, tasks: Sequence[Task]) -> Generator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
         """What the processes send, until all have ended."""
@@ -183,7 +164,10 @@ class WorkerPool:
             timer.start()
             for line, task in zip(lines, tasks, strict=True):
                 with suppress(OSError):  # it is gone already: nothing will come from it
-                    send_task(line, task)
+                    # After an upgrade below a running daemon, what one version pickles the other may read as something
+                    # else.
+                    line.send(__version__)
+                    line.send(task)
             yield from _received(lines)
 
     @contextmanager
@@ -199,7 +183,7 @@ class WorkerPool:
         with ours:
             with theirs, self._lock:
                 number = theirs.fileno()
-                words = [*self._command, str(number)]
+                words = [*self.command, str(number)]
                 process = subprocess.Popen(words, pass_fds=[number], stdin=subprocess.DEVNULL)  # noqa: S603  our own
                 self._running.append(process)
                 if self._cancelled:
@@ -220,14 +204,11 @@ class WorkerPool:
 
 def _tasks(issuers: Sequence[Issuer], limits: LimitSettings, turn: int, ends_at: float, size: int) -> tuple[Task, ...]:
     """Shares of equal size, drawn again in each turn: a slow or dead apiserver is with others every time."""
-    mixed = Random(turn).sample(tuple(issuers), len(issuers))  # noqa: S311  no secret
+    # Without what asking does not need, and what may not travel.
+    bare = [replace(issuer, discovery_extra={}) for issuer in issuers]
+    mixed = Random(turn).sample(bare, len(bare))  # noqa: S311  no secret
     share = replace(limits, concurrency=limits.concurrency // size)
-    return tuple(Task(tuple(map(_bare, mixed[at::size])), share, turn, ends_at) for at in range(size))
-
-
-def _bare(issuer: Issuer) -> Issuer:
-    """The issuer without what asking does not need, and what may not travel."""
-    return replace(issuer, discovery_extra={})
+    return tuple(Task(tuple(mixed[at::size]), share, turn, ends_at) for at in range(size))
 
 
 def _received(lines: "list[Connection]") -> Iterator[tuple[IssuerName, tuple[Answer | Unusable, ...]]]:
