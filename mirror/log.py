@@ -6,11 +6,11 @@ Event names are dotted and stable; every event of an issuer carries `name`. stru
 
 import os
 import sys
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from mirror.model import Event, IssuerName, Level, Unusable
+from mirror.model import Level, Unusable
 from mirror.report import Report, all_events
 
 if TYPE_CHECKING:
@@ -126,10 +126,21 @@ def _escape_values(_logger: object, _method: str, event: MutableMapping[str, Any
 
 def log_report(logger: "FilteringBoundLogger", report: Report) -> None:
     """Every event of a pass, every apiserver with a rejected answer, every failure, and one closing line."""
+    write = {Level.INFO: logger.info, Level.WARNING: logger.warning, Level.ERROR: logger.error}
     for name, event in all_events(report):
-        _log_event(logger, name, event)
+        belongs_to = {} if name is None else {"name": name}
+        write[event.level](event.name, **{"sentence": event.sentence, **event.fields, **belongs_to})
     for issuer in report.issuers:
-        _log_unusable(logger, issuer.name, (o for o in issuer.observations if isinstance(o, Unusable)))
+        for observation in issuer.observations:
+            for reason in observation.reasons if isinstance(observation, Unusable) else ():
+                logger.warning(
+                    "apiserver.unusable",
+                    name=issuer.name,
+                    apiserver=observation.apiserver,
+                    code=reason.code,
+                    sentence=reason.sentence,
+                    where=reason.where or None,
+                )
         for reason in issuer.all_failures():
             logger.error("issuer.failed", name=issuer.name, code=reason.code, sentence=reason.sentence)
         for reason in issuer.held:
@@ -144,24 +155,3 @@ def log_report(logger: "FilteringBoundLogger", report: Report) -> None:
         committed=report.committed,
         dry_run=report.dry_run,
     )
-
-
-def _log_event(logger: "FilteringBoundLogger", name: IssuerName | None, event: Event) -> None:
-    fields: dict[str, str] = {"sentence": event.sentence, **event.fields}
-    if name is not None:
-        fields["name"] = name
-    write = {Level.INFO: logger.info, Level.WARNING: logger.warning, Level.ERROR: logger.error}[event.level]
-    write(event.name, **fields)
-
-
-def _log_unusable(logger: "FilteringBoundLogger", name: IssuerName, unusable: Iterable[Unusable]) -> None:
-    for observation in unusable:
-        for reason in observation.reasons:
-            logger.warning(
-                "apiserver.unusable",
-                name=name,
-                apiserver=observation.apiserver,
-                code=reason.code,
-                sentence=reason.sentence,
-                where=reason.where or None,
-            )

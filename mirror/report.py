@@ -155,7 +155,10 @@ class IssuerReport:
         is_public = bool(self.objects) or any(record.status in PUBLIC_STATUSES for record in self.records)
         if self.must_be_public and not is_public:
             return State.UNPUBLISHED
-        return State.DEGRADED if self._is_degraded() else self._unless_changed()
+        if self._is_degraded():
+            return State.DEGRADED
+        is_changed = bool(self.changes) or any(o.effect in (Effect.PLANNED, Effect.PUT) for o in self.objects)
+        return State.CHANGED if is_changed else State.CURRENT
 
     @property
     def rotating(self) -> bool:
@@ -178,11 +181,6 @@ class IssuerReport:
             or any(event.name in DEGRADING for event in self.events)
         )
 
-    def _unless_changed(self) -> State:
-        if self.changes or any(o.effect in (Effect.PLANNED, Effect.PUT) for o in self.objects):
-            return State.CHANGED
-        return State.CURRENT
-
     def all_failures(self) -> tuple[Reason, ...]:
         """`failures`, and what apiservers did that needs attention: a rejected answer, or none usable."""
         found = (
@@ -203,15 +201,12 @@ class IssuerReport:
         # RBAC rules after it begins to listen): the credential is right then.
         passing = TRANSIENT_CODES | {FORBIDDEN} if len(unusable) < len(self.observations) else TRANSIENT_CODES
         refused = [o for o in unusable if any(reason.code not in passing for reason in o.reasons)]
-        answered = [o for o in refused if any(_was_received(reason) for reason in o.reasons)]
+        never_received = NOTHING_RECEIVED_CODES | TRANSIENT_CODES
+        answered = [o for o in refused if any(reason.code not in never_received for reason in o.reasons)]
         if answered:
             yield "answer_refused", "An answer of an apiserver was refused; nothing was taken from it.", answered
         elif refused and len(unusable) < len(self.observations):
             yield "apiserver_not_asked", "An apiserver could not be asked, and that does not pass by itself.", refused
-
-
-def _was_received(reason: Reason) -> bool:
-    return reason.code not in NOTHING_RECEIVED_CODES and reason.code not in TRANSIENT_CODES
 
 
 def remedies_of(unusable: Iterable[Unusable], name: IssuerName) -> list[str]:
