@@ -160,7 +160,8 @@ def check_token(
     flaw = _flaw(token)
     if flaw:
         return FailureKind.TOKEN_MALFORMED.reason(f"{place} {flaw}")
-    found = _audiences_of(token)
+    audience = unverified_claims(token).get("aud")
+    found = {each for each in (audience if isinstance(audience, list) else [audience]) if isinstance(each, str)}
     wrong = found & {*clouds, *audiences} | {each for each in found if clouds and each.startswith(GOOGLE_PREFIXES)}
     if wrong:
         return FailureKind.WRONG_TOKEN.reason(", ".join(map(printable, sorted(wrong))))
@@ -175,8 +176,3 @@ def _flaw(token: bytes) -> str:
     if not all(0x21 <= byte <= 0x7E for byte in token):  # noqa: PLR2004 - the first and last visible ASCII character
         return "has spaces, control characters or non-ASCII characters"
     return ""
-
-
-def _audiences_of(token: bytes) -> frozenset[str]:
-    audience = unverified_claims(token).get("aud")
-    return frozenset(each for each in (audience if isinstance(audience, list) else [audience]) if isinstance(each, str))

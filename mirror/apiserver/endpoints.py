@@ -8,6 +8,7 @@ before TLS has verified the certificate with the cluster's CA.
 import asyncio
 import socket
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
@@ -215,7 +216,9 @@ async def find_endpoints(
     """What the apiserver at `address` lists as the ready endpoints of `default/kubernetes`."""
     replicas: set[Replica] = set()
     bad: dict[str, None] = {}
-    on_loopback = _is_on_loopback(address)
+    on_loopback = False
+    with suppress(ValueError):  # a host name
+        on_loopback = ip_address(place_of_apiserver(address)[0].strip("[]")).is_loopback
     async with connect(address, access, limits, deadline) as line:
         if isinstance(line, Reason):
             return _failed(address, line)
@@ -271,10 +274,3 @@ def _failed(address: str, reason: Reason) -> DiscoveredReplicas:
 
 def _url(address: Address, port: int) -> str:
     return f"https://[{address}]:{port}" if isinstance(address, IPv6Address) else f"https://{address}:{port}"
-
-
-def _is_on_loopback(address: str) -> bool:
-    try:
-        return ip_address(place_of_apiserver(address)[0].strip("[]")).is_loopback
-    except ValueError:
-        return False

@@ -5,10 +5,9 @@ import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from threading import Lock, Thread
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from mirror.apiserver.client import ConnectionSettings, KeptConnections, Response, connect, fetch_both, fetch_documents
@@ -178,7 +177,7 @@ _TRIED_AGAIN = frozenset({"unreachable", "timeout", "rate_limited", "server_erro
 _PAUSE_SECONDS = 0.1
 # A starting apiserver refuses for 50 to 110 ms what it is about to allow (facts.md#17).
 _PAUSE_AFTER_FORBIDDEN_SECONDS = 0.3
-_NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
+
 _Outcome = TypeVar("_Outcome", Response, DiscoveredReplicas)
 
 
@@ -193,6 +192,7 @@ class _PollState:
     opened: dict[IssuerName, IssuerConnection | tuple[Reason, ...]] = field(default_factory=dict)
 
 
+@dataclass(eq=False, repr=False)
 class ApiserverPoller:
     """The apiservers of all issuers as the source of a pass.
 
@@ -206,24 +206,19 @@ class ApiserverPoller:
         kept: Keeps connections from one pass to the next; then `close` is to be called at the end. None: none is kept.
     """
 
-    def __init__(
-        self,
-        limits: LimitSettings,
-        *,
-        resolve: Resolve = socket.getaddrinfo,
-        environ: Mapping[str, str] = _NO_ENVIRONMENT,
-        keep_contexts: int = MOST_KEPT,
-        kept: KeptConnections | None = None,
-    ) -> None:
-        self._limits = limits
-        self._resolve = resolve
-        self._environ = environ
-        self._contexts = TlsContextCache(keep_contexts)
-        self._kept = kept
-        self._runner: asyncio.Runner | None = None
-        self._lock = Lock()
-        self._cancelled = False
-        self._interrupt: Callable[[], object] | None = None
+    limits: LimitSettings
+    _: KW_ONLY
+    resolve: Resolve = socket.getaddrinfo
+    environ: Mapping[str, str] = field(default_factory=dict)
+    keep_contexts: int = MOST_KEPT
+    kept: KeptConnections | None = None
+    _runner: asyncio.Runner | None = field(init=False, default=None)
+    _lock: Lock = field(init=False, default_factory=Lock)
+    _cancelled: bool = field(init=False, default=False)
+    _interrupt: Callable[[], object] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._contexts = TlsContextCache(self.keep_contexts)
 
     def poll(
         self, issuers: Sequence[Issuer], *, turn: int, progress: Callable[[IssuerName], None]
@@ -257,14 +252,14 @@ class ApiserverPoller:
         """
         self._contexts.begin_pass()
         queue = PollQueue(issuers, on_answer)
-        left_seconds = self._limits.source_deadline_seconds if ends_at is None else ends_at - time.monotonic()
+        left_seconds = self.limits.source_deadline_seconds if ends_at is None else ends_at - time.monotonic()
         # Connections belong to the loop that made them. It is used by one thread after the other, never by two.
         if self._runner is None:
-            self._runner = asyncio.Runner(loop_factory=partial(ResolverLoop, self._resolve))
+            self._runner = asyncio.Runner(loop_factory=partial(ResolverLoop, self.resolve))
         try:
             self._runner.run(self._work_for(left_seconds, queue, turn))
         finally:
-            if self._kept is None:
+            if self.kept is None:
                 self.close()
 
     def close(self) -> None:
@@ -272,8 +267,8 @@ class ApiserverPoller:
         runner, self._runner = self._runner, None
         if runner is not None:
             with runner:
-                if self._kept is not None:
-                    runner.run(self._kept.close())
+                if self.kept is not None:
+                    runner.run(self.kept.close())
 
     def cancel(self) -> None:
         """End a running `poll` at once, and every later one before it begins; callable from any thread, repeatedly."""
@@ -298,20 +293,20 @@ class ApiserverPoller:
         await asyncio.wait({work})
         if not work.cancelled():
             work.result()  # raises what `progress` raised
-        late = FailureKind.NOT_IN_TIME.reason(f"{self._limits.source_deadline_seconds:g}")
+        late = FailureKind.NOT_IN_TIME.reason(f"{self.limits.source_deadline_seconds:g}")
         queue.fail_pending(FailureKind.INTERRUPTED.reason() if self._cancelled else late)
 
     async def _work(self, queue: PollQueue, requests: Iterable[PollRequest]) -> None:
-        if self._kept is not None:
-            self._kept.begin_pass()
+        if self.kept is not None:
+            self.kept.begin_pass()
         async with asyncio.TaskGroup() as group:
             work = _PollState(queue, deque(requests), group)
             self._hire(work, len(work.waiting))
-        if self._kept is not None:
-            await self._kept.end_pass()
+        if self.kept is not None:
+            await self.kept.end_pass()
 
     def _hire(self, work: _PollState, count: int) -> None:
-        for _ in range(min(self._limits.concurrency - work.workers, count)):
+        for _ in range(min(self.limits.concurrency - work.workers, count)):
             work.workers += 1
             work.group.create_task(self._worker(work))
 
@@ -335,15 +330,15 @@ class ApiserverPoller:
 
     def _open(self, issuer: Issuer) -> IssuerConnection | tuple[Reason, ...]:
         try:
-            return open_issuer_connection(issuer, self._contexts, self._environ)
+            return open_issuer_connection(issuer, self._contexts, self.environ)
         except Exception as error:  # noqa: BLE001 - whatever one issuer's files provoke, the others must be asked
             return (FailureKind.UNEXPECTED.reason(type(error).__name__),)
 
     async def _look_up(self, work: _PollState, request: PollRequest, opened: IssuerConnection) -> None:
         """Find the issuer's apiservers; they are asked next, so that its answers stay together."""
         begun = asyncio.get_running_loop().time()
-        deadline = begun + self._limits.total_seconds
-        found = await _twice(lambda: discover_replicas(request.issuer, opened, self._limits, deadline), deadline)
+        deadline = begun + self.limits.total_seconds
+        found = await _twice(lambda: discover_replicas(request.issuer, opened, self.limits, deadline), deadline)
         spent_seconds = asyncio.get_running_loop().time() - begun
         asked = work.queue.replace_lookup(request, found.urls, found.unusable, spent_seconds=spent_seconds)
         work.waiting.extendleft(reversed(asked))
@@ -351,20 +346,20 @@ class ApiserverPoller:
 
     async def _answer(self, request: PollRequest, opened: IssuerConnection) -> Answer | Unusable:
         access = opened.access if request.issuer.discover is None else opened.replicas
-        deadline = asyncio.get_running_loop().time() + self._limits.total_seconds - request.spent_seconds
+        deadline = asyncio.get_running_loop().time() + self.limits.total_seconds - request.spent_seconds
         response = await _twice(lambda: self._ask(request, access, deadline), deadline)
         return response.outcome(request.apiserver)
 
     async def _ask(self, request: PollRequest, access: ConnectionSettings, deadline: float) -> Response:
-        if self._kept is None or request.issuer.load_balancer:  # several replicas are met only by new connections
-            return await fetch_documents(request.apiserver, access, self._limits, deadline)
+        if self.kept is None or request.issuer.load_balancer:  # several replicas are met only by new connections
+            return await fetch_documents(request.apiserver, access, self.limits, deadline)
         place = (request.issuer.name, request.index, request.apiserver)
-        kept = await self._kept.take(place, access)
-        async with connect(request.apiserver, access, self._limits, deadline, kept) as line:
+        kept = await self.kept.take(place, access)
+        async with connect(request.apiserver, access, self.limits, deadline, kept) as line:
             if isinstance(line, Reason):
                 return Response({}, (line,))
             response = await fetch_both(line)
-            self._kept.keep(place, line, response)
+            self.kept.keep(place, line, response)
         return response
 
 

@@ -148,10 +148,6 @@ class Child:
             self._signal(signal.SIGKILL)
             self.process.wait()
         reap(self.process.pid, killed=killed)
-        self.close()
-
-    def close(self) -> None:
-        """Close our ends of the pipes."""
         self._selector.close()
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
             if stream is not None:

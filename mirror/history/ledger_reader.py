@@ -451,7 +451,11 @@ def _may_be_ours(keys: LedgerVerifier, issuer: IssuerUrl, signature: bytes | Non
 
 def _unbelieved(paths: RepositoryPaths, failure: VerificationFailure) -> _CheckedLedger:
     if failure.code == "unknown_signer":
-        why = Reason("ledger.unknown_signer", failure.sentence, _unlisted(failure.kid), paths.ledger)
+        remedy = (
+            f"If the key {failure.kid} is another mirror's or an operator's, add its public key (one line, TYPE BASE64)"
+            " to the file `repository.allowed_signers`; else find out who pushed."
+        )
+        why = Reason("ledger.unknown_signer", failure.sentence, remedy, paths.ledger)
         return _CheckedLedger(why=why, unknown_signer=failure.kid)
     code = "ledger.damaged" if failure.code == "damaged" else "ledger.unsigned"
     return _CheckedLedger(why=Reason(code, failure.sentence, _REMEDY, paths.ledger))
@@ -466,13 +470,6 @@ def _unsigned(why: Reason, commit: CommitId | None) -> Event:
     if commit is not None:
         sentence += f" The newest commit that changed it is {commit} (its author is not proven)."
     return Event("ledger.unsigned", sentence, Level.ERROR, {"path": why.where, "commit": commit or ""})
-
-
-def _unlisted(kid: str) -> str:
-    return (
-        f"If the key {kid} is another mirror's or an operator's, add its public key (one line, TYPE BASE64) to the "
-        "file `repository.allowed_signers`; else find out who pushed."
-    )
 
 
 def _rewritten(paths: RepositoryPaths) -> Event:

@@ -183,27 +183,22 @@ def _commit(
     history, local = committer.history, state.heads.local
     pending = _pending(committer, state, changes)
     files = pending.changes
-    if not files:
-        newest = state.parents[-1] if state.parents else None
-        if newest is not None and newest != local:
-            history.fast_forward(newest, expect=local)
-        return _result(pending, newest, made=False)
-    standing = {} if state.base is None else history.read(state.base, [README])
-    if state.base is None or README in standing:
-        files = {**readme_files(standing.get(README)), **files}
-    commit = history.commit(
-        base=state.base, parents=state.parents, changes=files, message=message, when=now, expect=local
-    )
-    return _result(pending, commit, made=True)
-
-
-def _result(pending: _PendingCommit, commit: CommitId | None, *, made: bool) -> CommitResult:
+    commit = state.parents[-1] if state.parents else None
+    if files:
+        standing = {} if state.base is None else history.read(state.base, [README])
+        if state.base is None or README in standing:
+            files = {**readme_files(standing.get(README)), **files}
+        commit = history.commit(
+            base=state.base, parents=state.parents, changes=files, message=message, when=now, expect=local
+        )
+    elif commit is not None and commit != local:
+        history.fast_forward(commit, expect=local)
     digits = len(commit or "")
     decided = {
         url: DecidedLedger(blob_id(file.ledger, digits), blob_id(file.signature, digits) if file.kid else "", file.kid)
         for url, file in pending.decided.items()
     }
-    return CommitResult(commit, made, pending.ledgers, pending.errors, decided)
+    return CommitResult(commit, bool(files), pending.ledgers, pending.errors, decided)
 
 
 def _pending(committer: Committer, state: HistoryState, changes: Mapping[IssuerUrl, LedgerChange]) -> _PendingCommit:

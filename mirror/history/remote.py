@@ -8,6 +8,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
 from mirror.errors import PushRefusedError, RemoteError
@@ -117,27 +118,23 @@ _KNOWN_HOSTS = re.compile(r"UserKnownHostsFile[= ]\"?([^\s\"']+)")
 _OTHERWISE = "Try `git ls-remote` with `repository.remote` as the user that runs the mirror."
 
 
+@dataclass(eq=False, repr=False)
 class GitRemote:
     """One branch of one remote, seen from one local repository.
 
     One fetch or push may take `timeout_seconds`, and write no file over `max_file_bytes`.
     """
 
-    def __init__(
-        self,
-        git: Git,
-        url: str,
-        branch: str,
-        *,
-        timeout_seconds: float = REMOTE_TIMEOUT_SECONDS,
-        max_file_bytes: int = MAX_FETCHED_FILE_BYTES,
-    ) -> None:
-        self._git = git
-        self._url = url
-        self._branch = f"refs/heads/{branch}"
-        self._timeout_seconds = timeout_seconds
-        self._max_file_bytes = max_file_bytes
-        self._ssh: Mapping[str, str] | None = None
+    git: Git
+    url: str
+    branch: str
+    _: KW_ONLY
+    timeout_seconds: float = REMOTE_TIMEOUT_SECONDS
+    max_file_bytes: int = MAX_FETCHED_FILE_BYTES
+    _ssh: Mapping[str, str] | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self._reference = f"refs/heads/{self.branch}"
 
     def fetch(self, into: str, *, depth: int | None = None) -> str | None:
         """Fetch the branch into the reference `into`.
@@ -150,7 +147,7 @@ class GitRemote:
             RemoteError: It could not be fetched; `into` is as before.
         """
         depth_words = () if depth is None else (f"--depth={depth}",)
-        finished = self._talk("fetch", *_FETCH_WORDS, *depth_words, "--", self._url, f"+{self._branch}:{into}")
+        finished = self._talk("fetch", *_FETCH_WORDS, *depth_words, "--", self.url, f"+{self._reference}:{into}")
         if not finished.ok and not finished.stopped and _NO_BRANCH.search(finished.err):
             return None
         if not finished.ok:
@@ -165,7 +162,7 @@ class GitRemote:
             RemoteError: It could not be fetched.
         """
         depth_words = () if depth is None else (f"--depth={depth}",)
-        finished = self._talk("fetch", *_FETCH_WORDS, *depth_words, "--", self._url, commit)
+        finished = self._talk("fetch", *_FETCH_WORDS, *depth_words, "--", self.url, commit)
         if not finished.ok:
             raise self._failed("A commit could not be fetched by its id.", finished)
 
@@ -175,11 +172,11 @@ class GitRemote:
         Raises:
             RemoteError: The remote did not answer.
         """
-        listed = self._talk("ls-remote", "--quiet", "--refs", "--", self._url, self._branch)
+        listed = self._talk("ls-remote", "--quiet", "--refs", "--", self.url, self._reference)
         if not listed.ok:
             raise self._failed("The branch of the git remote could not be looked up.", listed)
         lines = listed.out.decode("utf-8", "replace").splitlines()
-        heads = [line.partition("\t")[0] for line in lines if line.endswith(f"\t{self._branch}")]
+        heads = [line.partition("\t")[0] for line in lines if line.endswith(f"\t{self._reference}")]
         return heads[0] if heads else None
 
     def deepen(self) -> None:
@@ -188,7 +185,7 @@ class GitRemote:
         Raises:
             RemoteError: It could not be fetched.
         """
-        finished = self._talk("fetch", *_FETCH_WORDS, "--unshallow", "--", self._url, self._branch)
+        finished = self._talk("fetch", *_FETCH_WORDS, "--unshallow", "--", self.url, self._reference)
         if not finished.ok:
             raise self._failed("The remote's earlier history could not be fetched.", finished)
 
@@ -202,7 +199,7 @@ class GitRemote:
             RemoteError: It could not be pushed for another reason; the remote's branch may be locked.
         """
         words = (*_PUSH_WORDS, "--dry-run") if rehearse else _PUSH_WORDS
-        finished = self._talk("push", *words, "--", self._url, f"{commit}:{self._branch}")
+        finished = self._talk("push", *words, "--", self.url, f"{commit}:{self._reference}")
         if finished.ok:
             return
         lines = finished.out.decode("utf-8", "replace").splitlines()
@@ -230,19 +227,19 @@ class GitRemote:
 
     def _new_history(self, commit: str) -> str:
         """The remedy if no repository has the earlier commits: start a new history with the files of `commit`."""
-        git = f"git --git-dir={shlex.quote(str(self._git.directory))}"
+        git = f"git --git-dir={shlex.quote(str(self.git.directory))}"
         made = (
             f"{git} -c user.name=oidc-mirror -c user.email=oidc-mirror@localhost commit-tree -m 'Begin anew' {commit}"
         )
         return (
             "If another mirror has the whole history, let it make a pass. If none has, begin a new history with the "
             "newest ledgers, as the user that runs the mirror: "
-            f'`{git} update-ref {shlex.quote(self._branch)} "$({made}^{{tree}})"`'
+            f'`{git} update-ref {shlex.quote(self._reference)} "$({made}^{{tree}})"`'
         )
 
     def _contains(self, commit: str, *, head: str) -> bool:
         """Whether `head` contains `commit`, as far as this repository knows; it need not even have `head`."""
-        return commit == head or self._git.run("merge-base", "--is-ancestor", commit, head).ok
+        return commit == head or self.git.run("merge-base", "--is-ancestor", commit, head).ok
 
     def _failed(self, sentence: str, finished: CompletedProcess, *, also: str = "") -> RemoteError:
         said = f"{finished.err}\n{also}"
@@ -254,15 +251,15 @@ class GitRemote:
 
     def _unused_askpass(self) -> str:
         """A note that a configured password program is not used; empty where none is configured."""
-        if self._git.environ.get("GIT_ASKPASS"):
+        if self.git.environ.get("GIT_ASKPASS"):
             return "GIT_ASKPASS is set and not used, because a mirror answers no prompt: use a credential helper"
-        if self._git.run("config", "--get", "core.askPass").out.strip():
+        if self.git.run("config", "--get", "core.askPass").out.strip():
             return "core.askPass is set and not used, because a mirror answers no prompt: use a credential helper"
         return ""
 
     def _unreadable_known_hosts(self) -> str:
         """A known_hosts file that this user may not read: ssh silently treats it as empty."""
-        environ = self._git.environ
+        environ = self.git.environ
         named = _KNOWN_HOSTS.search(environ.get("GIT_SSH_COMMAND", ""))
         path = Path(named[1]) if named else Path(environ.get("HOME", "/")) / ".ssh" / "known_hosts"
         try:
@@ -274,11 +271,11 @@ class GitRemote:
             return f"{path} cannot be read ({error.strerror})"
 
     def _talk(self, *arguments: str) -> CompletedProcess:
-        return self._git.run(
+        return self.git.run(
             *arguments,
             extra_environ=self._ssh_environment(),
-            timeout_seconds=self._timeout_seconds,
-            max_file_bytes=self._max_file_bytes,
+            timeout_seconds=self.timeout_seconds,
+            max_file_bytes=self.max_file_bytes,
         )
 
     def _ssh_environment(self) -> Mapping[str, str]:
@@ -287,9 +284,9 @@ class GitRemote:
         GIT_SSH_COMMAND comes before `core.sshCommand`, so git is asked for the latter, once.
         """
         if self._ssh is None:
-            uses_ssh = self._url.startswith("ssh://") or not (self._url.startswith("/") or "://" in self._url)
-            ours = uses_ssh and not {"GIT_SSH_COMMAND", "GIT_SSH"} & self._git.environ.keys()
-            ours = ours and not self._git.run("config", "--get", "core.sshCommand").ok
+            uses_ssh = self.url.startswith("ssh://") or not (self.url.startswith("/") or "://" in self.url)
+            ours = uses_ssh and not {"GIT_SSH_COMMAND", "GIT_SSH"} & self.git.environ.keys()
+            ours = ours and not self.git.run("config", "--get", "core.sshCommand").ok
             self._ssh = {"GIT_SSH_COMMAND": DEFAULT_SSH} if ours else {}
         return self._ssh
 

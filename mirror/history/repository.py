@@ -234,8 +234,27 @@ class GitRepository:
         return tuple(one.id if one is not None and one.kind == "blob" else None for one in self._objects.stat(names))
 
     def collect_garbage(self) -> None:
-        """As `gc`."""
-        gc(self._git, clock=self._clock)
+        """Run `git gc` unless it ran, or the repository was made, within a day of `clock` (seconds since 1970).
+
+        A stamp file has the time.
+
+        Raises:
+            HistoryError: It failed; the next try is a day later.
+        """
+        now, ran_at = self._clock(), float("-inf")
+        with suppress(OSError, ValueError):  # a missing or unreadable stamp counts as long ago
+            ran_at = float(_stamp_file(self._git).read_text(encoding="ascii"))
+        if 0 <= now - ran_at < DAY_SECONDS:
+            return
+        # Write the stamp first: a gc that fails or is killed must not slow down every pass.
+        _stamp(self._git, now)
+        finished = self._git.run("gc", "--quiet", timeout_seconds=GC_TIMEOUT_SECONDS)
+        if not finished.ok:
+            raise HistoryError(
+                "The git repository could not be tidied up; nothing is lost.",
+                cause=why(finished),
+                remedy="Run `git gc` in it by hand and see what it says; the mirror tries again tomorrow.",
+            )
 
 
 OLDEST_GIT = (2, 36)
@@ -490,28 +509,6 @@ DAY_SECONDS = 24 * 3600.0
 GC_TIMEOUT_SECONDS = 600.0
 
 
-def gc(git: Git, *, clock: Callable[[], float]) -> None:
-    """Run `git gc` unless it ran, or the repository was made, within a day of `clock` (seconds since 1970).
-
-    A stamp file has the time.
-
-    Raises:
-        HistoryError: It failed; the next try is a day later.
-    """
-    now = clock()
-    if 0 <= now - _stamped(git) < DAY_SECONDS:
-        return
-    # Write the stamp first: a gc that fails or is killed must not slow down every pass.
-    _stamp(git, now)
-    finished = git.run("gc", "--quiet", timeout_seconds=GC_TIMEOUT_SECONDS)
-    if not finished.ok:
-        raise HistoryError(
-            "The git repository could not be tidied up; nothing is lost.",
-            cause=why(finished),
-            remedy="Run `git gc` in it by hand and see what it says; the mirror tries again tomorrow.",
-        )
-
-
 def _stamp_file(git: Git) -> Path:
     return git.directory.with_name(f"{git.directory.name}.gc")
 
@@ -522,14 +519,6 @@ def _stamp(git: Git, now: float) -> None:
         stamp.write_text(f"{now:.0f}\n", encoding="ascii")
     except OSError as error:
         raise HistoryError(f"The file {stamp} could not be written.", cause=error.strerror or "") from error
-
-
-def _stamped(git: Git) -> float:
-    """When gc last ran, or when the repository was made; a missing or unreadable stamp counts as long ago."""
-    try:
-        return float(_stamp_file(git).read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return float("-inf")
 
 
 def write_commit(
