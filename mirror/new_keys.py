@@ -52,7 +52,11 @@ def sound_keys(
     if len(numbers) <= few:
         return {}
     size = min(available_cpus() if cores is None else cores, MOST_PROCESSES)
-    sound = _together(numbers, size, worker_command(__name__) if command is None else command)
+    words = worker_command(__name__) if command is None else command
+    shares = [numbers[at::size] for at in range(size)]
+    with ThreadPoolExecutor(max_workers=size) as pool:
+        found = pool.map(lambda share: _by_process(share, words), shares)
+        sound = frozenset(each for share in found for each in share)
     return {
         name: frozenset(thumbprint for thumbprint, each in keys.items() if each in sound) for name, keys in new.items()
     }
@@ -76,14 +80,6 @@ def _new_keys(
         return {thumbprint: each for body in bodies for thumbprint, each in new_rsa_keys(body, already_checked).items()}
     except Exception:  # noqa: BLE001  the parser of the answers meets the defect again, and it stays with its issuer
         return {}
-
-
-def _together(numbers: Sequence[Numbers], size: int, command: Sequence[str]) -> frozenset[Numbers]:
-    """Give those that some process found sound."""
-    shares = [numbers[at::size] for at in range(size)]
-    with ThreadPoolExecutor(max_workers=size) as pool:
-        found = pool.map(lambda share: _by_process(share, command), shares)
-        return frozenset(each for sound in found for each in sound)
 
 
 def _by_process(share: Sequence[Numbers], command: Sequence[str]) -> tuple[Numbers, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mirror.apiserver.client import fetch_documents
 from mirror.apiserver.credentials import IssuerConnection, open_issuer_connection
-from mirror.apiserver.endpoints import DiscoveredReplicas, find_endpoints
+from mirror.apiserver.endpoints import find_endpoints
 from mirror.apiserver.poller import Resolve, ResolverLoop
 from mirror.apiserver.tls import TlsContextCache
 from mirror.config.settings import AuthSettings, Issuer, LimitSettings, PublishSettings
@@ -66,13 +66,7 @@ async def _look(opened: IssuerConnection, limits: LimitSettings) -> ClusterProbe
     found = await find_endpoints(server, opened.access, limits, loop.time() + limits.total_seconds)
     if found.unusable:
         return ClusterProbe(answer, replica_reasons=found.reasons)
-    return ClusterProbe(answer, found.urls, await _who_answers(found, opened, limits))
-
-
-async def _who_answers(
-    replicas: DiscoveredReplicas, opened: IssuerConnection, limits: LimitSettings
-) -> tuple[str, ...]:
-    deadline = asyncio.get_running_loop().time() + limits.total_seconds
-    heard = await asyncio.gather(*(fetch_documents(url, opened.replicas, limits, deadline) for url in replicas.urls))
-    outcomes = [each.outcome(url) for url, each in zip(replicas.urls, heard, strict=True)]
-    return tuple(each.apiserver for each in outcomes if isinstance(each, Answer))
+    deadline = loop.time() + limits.total_seconds
+    responses = await asyncio.gather(*(fetch_documents(url, opened.replicas, limits, deadline) for url in found.urls))
+    outcomes = [each.outcome(url) for url, each in zip(found.urls, responses, strict=True)]
+    return ClusterProbe(answer, found.urls, tuple(each.apiserver for each in outcomes if isinstance(each, Answer)))

@@ -103,8 +103,8 @@ def _opened(
     access = ConnectionSettings(context, _login(token, material), token, proxy, proxy_context)
     if issuer.discover is None:
         return IssuerConnection(access, access, addresses)
-    name = material.server_name or _name_of_replicas(issuer, addresses[0])
-    named = contexts.of(replace(material, server_name=name))
+    own_name = place_of_apiserver(addresses[0])[0].strip("[]") if issuer.discover == "dns" else IN_CLUSTER_NAME
+    named = contexts.of(replace(material, server_name=material.server_name or own_name))
     return (
         (named,) if isinstance(named, Reason) else IssuerConnection(access, replace(access, context=named), addresses)
     )
@@ -112,12 +112,6 @@ def _opened(
 
 def _reasons(*found: object) -> tuple[Reason, ...]:
     return tuple(each for each in found if isinstance(each, Reason))
-
-
-def _name_of_replicas(issuer: Issuer, address: str) -> str:
-    if issuer.discover == "endpointslices":
-        return IN_CLUSTER_NAME
-    return place_of_apiserver(address)[0].strip("[]")
 
 
 def _login(token: str, material: TlsMaterial) -> LoginMethod:

@@ -5,6 +5,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from threading import Lock, Thread
@@ -147,21 +148,16 @@ class ResolverLoop(asyncio.SelectorEventLoop):
         found: asyncio.Future[list[Any]] = self.create_future()
 
         def look_up() -> None:
+            result: list[Any] | Exception
             try:
-                addresses = self._resolve(host, port, family, type, proto, flags)
+                result = self._resolve(host, port, family, type, proto, flags)
             except Exception as error:  # noqa: BLE001 - a future carries it to who asked
-                self._settle_each(found, error)
-            else:
-                self._settle_each(found, addresses)
+                result = error
+            with suppress(RuntimeError):  # the loop has ended in between: no caller waits any more
+                self.call_soon_threadsafe(_settle, found, result)
 
         Thread(target=look_up, name="resolver", daemon=True).start()
         return await found
-
-    def _settle_each(self, found: asyncio.Future[list[Any]], result: list[Any] | Exception) -> None:
-        try:
-            self.call_soon_threadsafe(_settle, found, result)
-        except RuntimeError:  # the loop has ended in between: no caller waits any more
-            return
 
 
 def _settle(found: asyncio.Future[list[Any]], result: list[Any] | Exception) -> None:

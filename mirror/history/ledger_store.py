@@ -16,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from random import uniform
 from time import sleep
-from typing import NoReturn
 
 from mirror.config.settings import RepositorySettings
 from mirror.errors import BranchMovedError, HistoryError, PushRefusedError, RemoteError, UsageError
@@ -406,7 +405,15 @@ def load_ledger_trust(
             listed = {own.kid: own.public(), **listed}
             role = "mirror" if own.kid == key.kid else role
         if key.kid not in listed:
-            _refuse_unlisted(key, path, repository)
+            signers = shlex.quote(str(repository.allowed_signers or "allowed_signers"))
+            listing = "" if repository.allowed_signers else f", and set `repository.allowed_signers` to {signers}"
+            raise UsageError(
+                f"The mirrors would reject signatures of the key {path}: "
+                "`repository.allowed_signers` does not list it.",
+                cause=key.kid,
+                remedy="If it is the mirrors' own key, name it in `repository.signing_key` instead. Else add it"
+                f" everywhere{listing}: echo '{key.line}' >> {signers}",
+            )
     return LedgerTrust(repository.name, {key.kid: key.public(), **listed}, key, role)
 
 
@@ -419,14 +426,11 @@ def load_verification_keys(repository: RepositorySettings) -> LedgerVerifier | N
     Raises:
         UsageError: As `load_ledger_trust`.
     """
-    if repository.signing_key is None and repository.allowed_signers is None:
+    path = repository.signing_key
+    if path is None and repository.allowed_signers is None:
         return None
     listed = _allowed_signers(repository)
-    own = (
-        readable_signing_key(repository)
-        if listed or repository.signing_key is None
-        else _signing_key(repository.signing_key)
-    )
+    own = readable_signing_key(repository) if listed or path is None else _signing_key(path)
     return LedgerVerifier(repository.name, listed if own is None else {own.kid: own.public(), **listed})
 
 
@@ -482,17 +486,6 @@ def _allowed_signers(repository: RepositorySettings) -> Mapping[str, PublicKey]:
     if problems:
         raise UsageError("The allowed signers have mistakes.", problems=problems)
     return {each.kid: each for each in found if isinstance(each, PublicKey)}
-
-
-def _refuse_unlisted(key: PrivateKey, path: Path, repository: RepositorySettings) -> NoReturn:
-    signers = shlex.quote(str(repository.allowed_signers or "allowed_signers"))
-    listing = "" if repository.allowed_signers else f", and set `repository.allowed_signers` to {signers}"
-    raise UsageError(
-        f"The mirrors would reject signatures of the key {path}: `repository.allowed_signers` does not list it.",
-        cause=key.kid,
-        remedy="If it is the mirrors' own key, name it in `repository.signing_key` instead. Else add it"
-        f" everywhere{listing}: echo '{key.line}' >> {signers}",
-    )
 
 
 def _read(path: Path, what: str, max_bytes: int, *, remedy: str) -> bytes:

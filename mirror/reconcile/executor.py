@@ -231,11 +231,10 @@ class Publisher:
 
     def _at_newest_snapshot(self, planned: IssuerPlan) -> IssuerPlan:
         """The plan again, if another mirror's changes were merged into the ledger, or the push failed."""
-        if planned.transition_result is None:
+        outcome = planned.transition_result
+        if outcome is None:
             return planned
-        ledger = self.recorded.ledgers.get(
-            planned.url, planned.transition_result.ledger if planned.is_tolerant else None
-        )
+        ledger = self.recorded.ledgers.get(planned.url, outcome.ledger if planned.is_tolerant else None)
         if ledger is None:
             sentence = (
                 f"Its ledger could not be recorded, and nothing of it is put: {self.recorded.errors[planned.url]}"
@@ -243,15 +242,14 @@ class Publisher:
             remedy = "See what was pushed to the repository last, and restore the ledger."
             broken = Reason("ledger.broken", sentence, remedy)
             return replace(planned, transition_result=None, object_actions=(), failures=(*planned.failures, broken))
-        if ledger == planned.transition_result.ledger and not self._is_rejected():
+        if ledger == outcome.ledger and not self._is_rejected():
             return planned
-        outcome = replace(planned.transition_result, ledger=ledger)
+        outcome = replace(outcome, ledger=ledger)
         merged = replace(planned, transition_result=outcome, held=pending_approvals(planned.issuer, outcome))
         if self._shown(planned).error is not None:
             return merged
-        return plan_object_changes(
-            merged, ledger, replace(self.observed, push_rejected=self._is_rejected()), self.ports
-        )
+        observed = replace(self.observed, push_rejected=self._is_rejected())
+        return plan_object_changes(merged, ledger, observed, self.ports)
 
     def _is_rejected(self) -> bool:
         """Whether the remote was fetched but rejected our commits: then no other mirror sees our removals."""

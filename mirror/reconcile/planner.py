@@ -364,11 +364,13 @@ def plan_issuer(publication: PublishedIssuer, observed: ObservedState, ports: Po
     try:
         return _with_tokens(_plan_publication(publication, observed, ports), observed.now)
     except BucketError as error:
-        return _undecided(publication, observed, reason_of(error))
+        reason = reason_of(error)
     except MirrorError as error:
-        return _undecided(publication, observed, reason_from("history.failed", error))
+        reason = reason_from("history.failed", error)
     except Exception as error:  # noqa: BLE001  one issuer's trouble never stops another's change (design, 4)
-        return _undecided(publication, observed, internal_error(error))
+        reason = internal_error(error)
+    observations = observed.validated.observations.get(publication.issuer.name, ())
+    return IssuerPlan(publication, observations, failures=(reason,))
 
 
 def _with_tokens(planned: IssuerPlan, now: datetime) -> IssuerPlan:
@@ -379,11 +381,6 @@ def _with_tokens(planned: IssuerPlan, now: datetime) -> IssuerPlan:
     if issuer.auth.token_file is not None or issuer.probe_token_file is not None:
         planned = attach_probe_token(planned, now)
     return planned
-
-
-def _undecided(publication: PublishedIssuer, observed: ObservedState, reason: Reason) -> IssuerPlan:
-    observations = observed.validated.observations.get(publication.issuer.name, ())
-    return IssuerPlan(publication, observations, failures=(reason,))
 
 
 def _missing(issuer: Issuer, observations: tuple[Observation, ...]) -> tuple[Event, ...]:
