@@ -18,6 +18,8 @@ from pathlib import Path
 
 from mirror.errors import HistoryError, UsageError
 
+DAMAGED = (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError)
+"""What reading one of our JSON files and taking it apart raises, if it is missing, unreadable or of another form."""
 _IN_MEMORY = "/dev/shm"  # noqa: S108  its names are made by tempfile
 
 

@@ -22,7 +22,7 @@ from mirror.config.schema import IssuerEntry, Keys, Limits, Notify, Publish, Rea
 from mirror.config.settings import Settings
 from mirror.config.yaml_reader import Location, Problem, refusal
 from mirror.errors import HistoryError, UsageError
-from mirror.files import write_atomically
+from mirror.files import DAMAGED, write_atomically
 from mirror.model import IssuerName, IssuerUrl, KeyPolicy, Thumbprint, TokenAudiences
 from mirror.redaction import describe
 
@@ -436,7 +436,7 @@ class LastGood:
             if found["form"] != _COPY_FORM or found["config"] != str(self.config):
                 return None
             settings: Settings = _adapter().validate_python(found["settings"], strict=False)
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        except DAMAGED:
             return None
         # As when the file was read: systemd gives the key of each service another path.
         return _with_key_of(environ, settings)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from mirror.config.settings import NotifySettings, Settings
 from mirror.errors import HistoryError
-from mirror.files import write_atomically
+from mirror.files import DAMAGED, write_atomically
 from mirror.model import IssuerUrl, Reason
 from mirror.notify.changes import Memory, News, Notified, compose, compose_test, find_news
 from mirror.report import ExitStatus, Report, State, reason_from
@@ -158,7 +158,7 @@ def load_memory(state_dir: Path) -> Memory | None:
             )
             for url, each in content["issuers"].items()
         }
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+    except DAMAGED:
         return None
 
 

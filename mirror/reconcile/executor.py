@@ -172,7 +172,7 @@ class Publisher:
         """
         workers = self.observed.settings.limits.puts
         put = thread_map(self.put, plans, workers=workers, cancel=self.ports.cancel)
-        # A kill between the puts and this leaves caches that are stale, for max-age at the longest; see `invalidating`.
+        # A kill between the puts and this leaves caches that are stale, for max-age at the longest.
         events = self._invalidate(self._changed(put))
         looked = thread_map(self.look, put, workers=workers, cancel=self.ports.cancel)
         return looked, events + self._invalidate(_stale(looked))

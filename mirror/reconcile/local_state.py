@@ -25,7 +25,7 @@ from typing import Any
 from mirror.apiserver.kubeconfig import read_kubeconfig
 from mirror.apiserver.tls import MAX_PEM_BYTES
 from mirror.config.settings import Issuer, PublishSettings
-from mirror.files import read_small, update_atomically, write_atomically
+from mirror.files import DAMAGED, read_small, update_atomically, write_atomically
 from mirror.history.ledger_reader import DecidedLedger
 from mirror.model import Event, IssuerUrl, KeyId, Kid, Ledger, Level, ListedObject, Reason, Thumbprint
 from mirror.report import ExitStatus, Report, State
@@ -185,7 +185,7 @@ def load_local_state(state_dir: Path) -> LocalState:
             repository=str(content["repository"]),
             trusted_head=str(content["trusted_head"]),
         )
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+    except DAMAGED:
         return LocalState(warning=f"{LOCAL_STATE_FILE_NAME} is damaged; it is ignored and written again.")
 
 
@@ -199,7 +199,7 @@ def _load_former(state_dir: Path) -> LocalState:
             for url in {**sources, **adopted}
         }
         return LocalState(issuers, has_pushed=bool(content.get("has_pushed", True)), is_former=True)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except DAMAGED:
         return LocalState()
 
 
@@ -334,7 +334,7 @@ def load_verified(state_dir: Path) -> VerificationCache:
     try:
         entries = json.loads((state_dir / VERIFIED_FILE_NAME).read_bytes())["issuers"]
         return VerificationCache({IssuerUrl(url): _stamp(entry) for url, entry in entries.items()})
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except DAMAGED:
         return VerificationCache()
 
 
@@ -494,7 +494,7 @@ def load_last_pass(state_dir: Path) -> LastPass | None:
             tuple(_past(each) for each in content["events"][-MOST_KEPT_EVENTS:]),
             read_time(content["whole_since"]) if content.get("whole_since") else None,
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+    except DAMAGED:
         return None
 
 

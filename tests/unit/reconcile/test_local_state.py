@@ -403,7 +403,10 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
         '{"issuers": {"x": {"at": "no", "what": ""}}}',
         '{"issuers": {"x": {"at": 7, "what": ""}}}',
         '{"issuers": {"x": {"at": "2026-11-23T08:00:00"}}}',
+        '{"issuers": {"x": {"at": "0001-01-01T00:00:00+01:00", "what": ""}}}',
+        "[" * 100_000,
     ],
+    ids=range(11),
 )
 def test_damaged_file_means_audit_now(tmp_path: Path, text: str) -> None:
     """A damaged file fails nothing, and the next audit is not skipped."""
