@@ -1,7 +1,6 @@
 """The image, built for real by buildah on a Debian of its own, and run by runc: a user by number, read-only, no rights.
 
-The base is made with mmdebstrap, in half of debootstrap's time. It trusts the certificates that this machine trusts, so
-that packages can be had wherever this machine gets them.
+scripts/image-base makes that Debian, unless it is there.
 """
 
 import json
@@ -28,7 +27,6 @@ from support.worlds import PROJECT, World, running_world
 
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(900)]
 
-PACKAGES = "python3,python3-venv,ca-certificates"
 MOST_MEGABYTES = 300
 SOURCE = "https://git.example.com/oidc-mirror"
 ENVIRON = dict(os.environ) | {"BUILDAH_ISOLATION": "chroot"}
@@ -113,51 +111,24 @@ class Home:
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+def image() -> Iterator[Image]:
     """The image and the file system of a container of it: built once, or the one that OIDC_MIRROR_IMAGE names."""
     for program in ("buildah", "mmdebstrap", "runc"):
         demand(program, variable="OIDC_MIRROR_REQUIRE_BUILDAH", package=program)
     if os.geteuid() != 0:
         pytest.skip("mmdebstrap and runc need root")
-    folder = tmp_path_factory.mktemp("image")
-    base, name = f"localhost/oidc-mirror-base-{os.getpid()}", f"localhost/oidc-mirror-{os.getpid()}"
-    given, container = os.environ.get("OIDC_MIRROR_IMAGE"), ""
+    name, given, container = f"localhost/oidc-mirror-{os.getpid()}", os.environ.get("OIDC_MIRROR_IMAGE"), ""
     try:
         if given is None:
-            make_base(folder, base)
-            arguments = ("--build-arg", f"BASE={base}", "--build-arg", f"SOURCE={SOURCE}")
+            based = subprocess.run([PROJECT / "scripts/image-base"], capture_output=True, text=True, check=False)
+            assert based.returncode == 0, based.stderr[-2000:]
+            arguments = ("--build-arg", f"BASE={based.stdout.strip()}", "--build-arg", f"SOURCE={SOURCE}")
             buildah("build", "--quiet", "--format", "docker", *arguments, "--tag", name, PROJECT)
         container = buildah("from", given or name)
         yield Image(given or name, Path(buildah("mount", container)))
     finally:
-        for words in (("rm", container), ("rmi", "--force", name, base)):
+        for words in (("rm", container), ("rmi", "--force", name)):
             subprocess.run(["buildah", *words], env=ENVIRON, capture_output=True, check=False)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def make_base(folder: Path, name: str) -> None:
-    bundle = Path("/etc/ssl/certs/ca-certificates.crt")
-    (folder / "pip.conf").write_text(f"[global]\ncert = {bundle}\n")
-    hooks = (f"--customize-hook=copy-in {bundle} {bundle.parent}", f"--customize-hook=copy-in {folder}/pip.conf /etc")
-    container = buildah("from", "scratch")
-    try:
-        # Into the container itself: to write a tar and to unpack it takes 10 s of CPU.
-        root = buildah("mount", container)
-        command = [
-            "mmdebstrap",
-            "--variant=minbase",
-            f"--include={PACKAGES}",
-            "--format=directory",
-            "--dpkgopt=force-unsafe-io",  # it is thrown away
-            *hooks,
-            "bookworm",
-            root,
-        ]
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert made.returncode == 0, made.stderr[-2000:]
-        buildah("commit", "--quiet", container, name)
-    finally:
-        buildah("rm", container)
 
 
 @pytest.fixture(params=list(USERS.values()), ids=list(USERS))

@@ -27,6 +27,7 @@ TOOLS = (
     "tee",
     "timeout",
     "tr",
+    "xargs",
 )
 
 FAKE_PYTHON = """

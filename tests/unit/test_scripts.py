@@ -164,6 +164,33 @@ def test_tests_pass_only_with_both_gates(
     assert (run.stdout.splitlines()[-1] == "===== 7 passed in 0.10s =====") == (not gates or status == 0)
 
 
+BUILDAH = """
+echo "$*" >>"$CALLS"
+case $1 in
+inspect) [ "$4" = "${PRESENT:-}" ] ;;
+images) printf '%s\n' "$PRESENT" localhost/oidc-mirror-base:2026-01 localhost/another:1 ;;
+from) echo container ;;
+mount) echo /root-of-the-container ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_base_of_the_image_is_made_once_a_week(checkout: Checkout, present: bool) -> None:
+    """Only a missing one is made, and then those of earlier weeks go; images of others stay."""
+    name = "localhost/oidc-mirror-base:2026-49"
+    checkout.fake("date", "echo 2026-49")
+    checkout.fake("buildah", BUILDAH)
+    checkout.fake("mmdebstrap", 'echo mmdebstrap >>"$CALLS"')
+    run = checkout.run("scripts/image-base", PRESENT=name if present else "")
+    assert (run.returncode, run.stdout, run.stderr) == (0, f"{name}\n", "")
+    calls = checkout.calls()
+    assert ("mmdebstrap" in calls) == (f"commit --quiet container {name}" in calls) == (not present)
+    assert [call for call in calls if call.startswith("rmi")] == (
+        [] if present else ["rmi localhost/oidc-mirror-base:2026-01"]
+    )
+
+
 @pytest.mark.parametrize(
     ("fakes", "printed"),
     [
