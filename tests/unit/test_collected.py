@@ -95,10 +95,11 @@ def run(folder: Path, files: dict[str, str], *words: str) -> str:
 
 
 def test_long_tests_begin_first_and_files_stay_whole(tmp_path: Path) -> None:
-    """Files by the longest limit that a test of them asked for, then whole programs, then the others as they stand."""
+    """Files by the longest limit that a test set, then whole programs by folder, then the others as they are."""
     files = {
         "tests/attacks/test_a.py": EXAMPLES,
         "tests/e2e/test_b.py": EXAMPLES,
+        "tests/torture/test_f.py": EXAMPLES,
         "tests/e2e/test_c.py": ASKS_FOR_MORE.format(seconds=300),
         "tests/unit/test_d.py": ASKS_FOR_MORE.format(seconds=600),
         "tests/unit/test_e.py": EXAMPLES,
@@ -107,6 +108,7 @@ def test_long_tests_begin_first_and_files_stay_whole(tmp_path: Path) -> None:
     assert [line.rpartition("/")[2] for line in said.splitlines() if "::" in line] == [
         *("test_d.py::test_usual", "test_d.py::test_long"),
         *("test_c.py::test_usual", "test_c.py::test_long"),
+        *("test_f.py::test_one", "test_f.py::test_two"),
         *("test_b.py::test_one", "test_b.py::test_two"),
         *("test_a.py::test_one", "test_a.py::test_two"),
         *("test_e.py::test_one", "test_e.py::test_two"),

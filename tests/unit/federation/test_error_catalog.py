@@ -388,12 +388,12 @@ VARIANTS: dict[str, Callable[[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 @pytest.mark.parametrize("name", [name for name in TEXTS if not name.endswith("alone")])
-def test_text_is_known_however_it_was_copied(name: str, variant: Callable[[str], str]) -> None:
+def test_text_is_known_however_it_was_copied(name: str) -> None:
     """Entities, escapes, markup, case and surrounding text make no difference."""
     text, codes = TEXTS[name]
-    assert [cause.code for cause in explain(variant(text))] == codes
+    found = {variant: [cause.code for cause in explain(copied(text))] for variant, copied in VARIANTS.items()}
+    assert found == dict.fromkeys(VARIANTS, codes)
 
 
 AWS_LINE = (
