@@ -1,12 +1,7 @@
 """The status page in a real browser, served by the daemon's own server: two widths, light and dark, hostile text."""
 
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,24 +10,14 @@ from mirror.daemon.scheduler import HealthResult
 from mirror.daemon.status_page import Page as StatusPage
 from mirror.daemon.status_page import render as render_page
 from mirror.daemon.web import Server, Sources, application, listen
+from support.browsers import Tabs, opened
 from support.fakes import MOMENT
 from support.pass_histories import HOSTILE, NAMES, after, everything, issuer, report
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
-REQUIRED = os.environ.get("OIDC_MIRROR_REQUIRE_CHROMIUM") == "1"
 ALIVE = HealthResult(ok=True, sentence="Alive.")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 @pytest.fixture(scope="module")
@@ -48,61 +33,7 @@ def url() -> Iterator[str]:
     server.stop()
 
 
-@dataclass
-class Tabs:
-    """A browser with one tab that runs scripts and one that runs none: opening a tab costs more than most tests."""
-
-    browser: "Browser"
-    _opened: "dict[bool, Page]" = field(default_factory=dict)
-
-    def show(self, *, width: int, dark: bool = False, scripts: bool = True) -> "Page":
-        """The tab, as wide as that, in such a scheme, with whatever the last test left in it."""
-        if scripts not in self._opened:
-            self._opened[scripts] = self.browser.new_context(java_script_enabled=scripts).new_page()
-        page = self._opened[scripts]
-        page.set_viewport_size({"width": width, "height": 900})
-        page.emulate_media(color_scheme="dark" if dark else "light")
-        return page
-
-
-@pytest.fixture(scope="module")
-def tabs() -> Iterator[Tabs]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        assert not REQUIRED, "OIDC_MIRROR_REQUIRE_CHROMIUM=1, and there is no chromium"
-        pytest.skip("there is no chromium on this machine (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415  a fifth of a second, for these tests alone
-
-    with tempfile.TemporaryDirectory(prefix="c") as short, sync_playwright() as playwright:
-        environ: dict[str, str | float | bool] = {"PATH": os.environ["PATH"], "HOME": short, "TMPDIR": short}
-        launched = playwright.chromium.launch(executable_path=found, args=list(FLAGS), env=environ)
-        yield Tabs(launched)
-        launched.close()
-
-
 OPEN_ALL = "document.querySelectorAll('details').forEach(each => each.open = true)"
-Opened: TypeAlias = "tuple[Page, list[str], list[str]]"
-
-
-@contextmanager
-def opened(tabs: Tabs, url: str, *, width: int, dark: bool = False) -> Iterator["Opened"]:
-    """The page, every URL that was asked for, and every word on the console."""
-    page = tabs.show(width=width, dark=dark)
-    asked: list[str] = []
-    said: list[str] = []
-    listeners: dict[Any, Callable[[Any], None]] = {
-        "request": lambda request: asked.append(request.url),
-        "console": lambda message: said.append(message.text),
-        "pageerror": lambda error: said.append(str(error)),
-    }
-    for event, listener in listeners.items():
-        page.on(event, listener)
-    try:
-        page.goto(url)
-        yield page, asked, said
-    finally:
-        for event, listener in listeners.items():
-            page.remove_listener(event, listener)
 
 
 @pytest.mark.parametrize("width", [390, 1280])

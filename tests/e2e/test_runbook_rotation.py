@@ -164,16 +164,21 @@ class Cluster:
             self.a_pass()
 
 
-@pytest.fixture
-def cluster(tmp_path: Path) -> Cluster:
-    """A cluster at rest, and the new key pair of step 1 beside the old one on each node."""
-    pair = tmp_path / "pair"
-    pair.mkdir()
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The new key pair of step 1, made by its commands, beside the old one."""
+    pair = tmp_path_factory.mktemp("pair")
     script = shell_blocks(steps()[1])[0]
     made = subprocess.run(["bash", "-ec", script], cwd=pair, capture_output=True, text=True, check=True)
     assert made.stdout.strip() == jwk_of((pair / "sa-new.pub").read_bytes())["kid"]
     old = script.replace("sa-new", "sa")
     subprocess.run(["bash", "-ec", old], cwd=pair, capture_output=True, check=True)
+    return pair
+
+
+@pytest.fixture
+def cluster(pair: Path, tmp_path: Path) -> Cluster:
+    """A cluster at rest, and both key pairs on each node."""
     nodes = []
     for name in ("one", "two"):
         shutil.copytree(pair, tmp_path / name)
