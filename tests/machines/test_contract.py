@@ -817,7 +817,7 @@ def _die() -> None:
     raise Killed
 
 
-FEW_HISTORIES, MANY_HISTORIES = 4, 100
+FEW_HISTORIES, MANY_HISTORIES = 2, 100
 """The default number of histories, and the number from which each event must happen."""
 HISTORIES = scale().histories
 FIRST = scale().seed - 1

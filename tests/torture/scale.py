@@ -26,9 +26,9 @@ class Scale:
     cases: tuple[str, ...] = ()
     modes: tuple[str, ...] = ("all", "one")
     calls: tuple[int, ...] = ()
-    seconds: float = 4.0
-    inputs: int = 5_000
-    histories: int = 4
+    seconds: float = 2.0
+    inputs: int = 2_000
+    histories: int = 2
     seed: int = 1
 
 
