@@ -1,6 +1,6 @@
 """The image, built for real by buildah on a Debian of its own, and run by runc: a user by number, read-only, no rights.
 
-scripts/image-base makes that Debian, unless it is there.
+scripts/test-image builds it.
 """
 
 import json
@@ -28,7 +28,6 @@ from support.worlds import PROJECT, World, running_world
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(900)]
 
 MOST_MEGABYTES = 300
-SOURCE = "https://git.example.com/oidc-mirror"
 ENVIRON = dict(os.environ) | {"BUILDAH_ISOLATION": "chroot"}
 # The image's own user, and an unknown uid with group 0: what OpenShift gives a pod.
 USERS = {"own-user": (65532, 65532), "any-uid": (1000650000, 0)}
@@ -120,10 +119,8 @@ def image() -> Iterator[Image]:
     name, given, container = f"localhost/oidc-mirror-{os.getpid()}", os.environ.get("OIDC_MIRROR_IMAGE"), ""
     try:
         if given is None:
-            based = subprocess.run([PROJECT / "scripts/image-base"], capture_output=True, text=True, check=False)
-            assert based.returncode == 0, based.stderr[-2000:]
-            arguments = ("--build-arg", f"BASE={based.stdout.strip()}", "--build-arg", f"SOURCE={SOURCE}")
-            buildah("build", "--quiet", "--format", "docker", *arguments, "--tag", name, PROJECT)
+            built = subprocess.run([PROJECT / "scripts/test-image", name], capture_output=True, text=True, check=False)
+            assert built.returncode == 0, built.stderr[-2000:]
         container = buildah("from", given or name)
         yield Image(given or name, Path(buildah("mount", container)))
     finally:
@@ -230,7 +227,7 @@ def test_image_is_small_and_says_what_it_is(image: Image) -> None:
     labels = image.settings()["Labels"]
     assert isinstance(labels, dict)
     assert labels["org.opencontainers.image.version"] == mirror.__version__
-    assert labels["org.opencontainers.image.source"] == SOURCE
+    assert labels["org.opencontainers.image.source"] == "https://git.example.com/oidc-mirror"
 
 
 def test_descriptions_of_services_are_those_that_are_asked() -> None:
