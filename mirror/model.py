@@ -470,7 +470,13 @@ class TokenAudiences:
 
     def of_cloud(self, cloud: Cloud) -> tuple[str, ...]:
         """Give what is configured for a cloud, without its usual value."""
-        return {Cloud.AWS: self.aws, Cloud.GCP: self.gcp, Cloud.AZURE: self.azure}[cloud]
+        match cloud:
+            case Cloud.AWS:
+                return self.aws
+            case Cloud.GCP:
+                return self.gcp
+            case Cloud.AZURE:
+                return self.azure
 
     def of(self, cloud: Cloud) -> tuple[str, ...]:
         """Give what is configured for a cloud, else its usual audience; Google's usual one is a pattern: none here."""

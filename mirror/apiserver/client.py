@@ -82,8 +82,15 @@ class HttpResponse:
     certificate_expires_at: datetime | None = None
 
 
-_BY_LOGIN = {401: "UNAUTHORIZED", 403: "FORBIDDEN"}
-"""What helps here depends on the login: `FailureKind` has a member for each, such as FORBIDDEN_TOKEN."""
+_BY_LOGIN: Mapping[tuple[int, LoginMethod], FailureKind] = {
+    (401, "anonymous"): FailureKind.UNAUTHORIZED_ANONYMOUS,
+    (401, "token"): FailureKind.UNAUTHORIZED_TOKEN,
+    (401, "certificate"): FailureKind.UNAUTHORIZED_CERTIFICATE,
+    (403, "anonymous"): FailureKind.FORBIDDEN_ANONYMOUS,
+    (403, "token"): FailureKind.FORBIDDEN_TOKEN,
+    (403, "certificate"): FailureKind.FORBIDDEN_CERTIFICATE,
+}
+"""What helps with these statuses depends on the login."""
 _BY_STATUS: Mapping[int, FailureKind] = {
     **dict.fromkeys((301, 302, 303, 307, 308), FailureKind.REDIRECT),
     404: FailureKind.NOT_FOUND,
@@ -147,8 +154,8 @@ def retry_after_seconds(reply: HttpResponse) -> int | None:
 
 
 def _failure_of_status(status: int, login: LoginMethod) -> FailureKind:
-    if status in _BY_LOGIN:
-        return FailureKind[f"{_BY_LOGIN[status]}_{login.upper()}"]
+    if (status, login) in _BY_LOGIN:
+        return _BY_LOGIN[status, login]
     if 500 <= status <= 599:  # noqa: PLR2004 - HTTP statuses are known by number
         return FailureKind.SERVER_ERROR
     return _BY_STATUS.get(status, FailureKind.BAD_STATUS)
