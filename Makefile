@@ -87,4 +87,4 @@ uninstall: ## As root: removes what install made; configuration, state and the u
 clean: ## Removes everything that the other targets made.
 	rm -rf .venv .venv-demo build dist tests/relying_parties/node_modules .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find mirror tests -type d -name __pycache__ -prune -exec rm -rf {} +
-	! command -v buildah >/dev/null || scripts/image-base remove
+	! command -v buildah >/dev/null || scripts/test-image remove

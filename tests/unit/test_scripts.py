@@ -165,30 +165,51 @@ def test_tests_pass_only_with_both_gates(
 
 
 BUILDAH = """
-echo "$*" >>"$CALLS"
 case $1 in
-inspect) [ "$4" = "${PRESENT:-}" ] ;;
-images) printf '%s\n' "$PRESENT" localhost/oidc-mirror-base:2026-01 localhost/another:1 ;;
-from) echo container ;;
-mount) echo /root-of-the-container ;;
+inspect) [[ " $PRESENT " == *" $4 "* ]] ;;
+images) printf '%s\\n' $PRESENT localhost/oidc-mirror-{base:2026-01,test:old} localhost/another:1 ;;
+from | mount) echo /root-of-the-container ;;
+commit) echo "base $4" >>"$CALLS" ;;
+build) echo "image $9 ${10}" >>"$CALLS" ;;
+rmi) shift; echo "without $*" >>"$CALLS" ;;
 esac
 """
+BASE, IMAGE = "localhost/oidc-mirror-base:2026-49", "localhost/oidc-mirror-test:1234"
+CHANGED, OLD = "localhost/oidc-mirror-test:changed", "localhost/oidc-mirror-test:old"
 
 
-@pytest.mark.parametrize("present", [True, False])
-def test_base_of_the_image_is_made_once_a_week(checkout: Checkout, present: bool) -> None:
-    """Only a missing one is made, and then those of earlier weeks go; images of others stay."""
-    name = "localhost/oidc-mirror-base:2026-49"
+@pytest.mark.parametrize(
+    ("present", "changes", "done"),
+    [
+        (
+            *("", ""),
+            [f"base {BASE}", "without localhost/oidc-mirror-base:2026-01", f"without {OLD}", f"image --tag {IMAGE}"],
+        ),
+        (BASE, "", [f"without {OLD}", f"image --tag {IMAGE}"]),
+        (f"{BASE} {IMAGE}", "", []),
+        (f"{BASE} {IMAGE}", " M mirror/model.py", [f"without {IMAGE} {OLD}", f"image --tag {CHANGED}"]),
+        (f"{BASE} {CHANGED}", " M mirror/model.py", [f"without {CHANGED} {OLD}", f"image --tag {CHANGED}"]),
+    ],
+    ids=["nothing is there", "base", "both", "changed files", "changed again"],
+)
+def test_image_of_a_commit_and_its_base_of_the_week_are_made_once(
+    checkout: Checkout, present: str, changes: str, done: list[str]
+) -> None:
+    """What is missing is made, and what it replaces is removed; others stay. Changed files are built each time."""
     checkout.fake("date", "echo 2026-49")
+    checkout.fake("git", f'[ "$1" = status ] && echo "{changes}" || echo 1234')
     checkout.fake("buildah", BUILDAH)
-    checkout.fake("mmdebstrap", 'echo mmdebstrap >>"$CALLS"')
-    run = checkout.run("scripts/image-base", PRESENT=name if present else "")
-    assert (run.returncode, run.stdout, run.stderr) == (0, f"{name}\n", "")
-    calls = checkout.calls()
-    assert ("mmdebstrap" in calls) == (f"commit --quiet container {name}" in calls) == (not present)
-    assert [call for call in calls if call.startswith("rmi")] == (
-        [] if present else ["rmi localhost/oidc-mirror-base:2026-01"]
-    )
+    checkout.fake("mmdebstrap", "exit 0")
+    run = checkout.run("scripts/test-image", PRESENT=present)
+    assert (run.returncode, run.stdout, run.stderr) == (0, f"{CHANGED if changes else IMAGE}\n", "")
+    assert checkout.calls() == done
+
+
+def test_images_of_tests_are_removed(checkout: Checkout) -> None:
+    """All of both kinds, as `make clean` wants it; those of others stay."""
+    checkout.fake("buildah", BUILDAH)
+    assert checkout.run("scripts/test-image", "remove", PRESENT=f"{BASE} {IMAGE}").returncode == 0
+    assert checkout.calls() == [f"without {IMAGE} {OLD}", f"without {BASE} localhost/oidc-mirror-base:2026-01"]
 
 
 @pytest.mark.parametrize(
@@ -250,6 +271,7 @@ def test_folder_of_a_killed_run_is_removed(checkout: Checkout) -> None:
 def test_ci_fails_with_the_failing_step(checkout: Checkout, failing: str, done: list[str]) -> None:
     """Lint, audit and licences run in parallel. After a failure no test runs. Only the tests require radosgw."""
     checkout.fake("git", "exit 0")
+    checkout.fake("buildah", "exit 0")
     (checkout.folder / "tests/relying_parties").mkdir(parents=True)
     checkout.fake("make", f'echo "$1 ${{OIDC_MIRROR_REQUIRE_RADOSGW:-}}" >>"$CALLS"; [ "$1" != {failing} ]')
     run = checkout.run(".ci/run")
