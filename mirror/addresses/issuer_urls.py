@@ -223,7 +223,7 @@ def issuer_warnings(text: str) -> tuple[Reason, ...]:
 
 
 _LIKE = 0.8
-"""From which likeness on two texts are worth comparing."""
+"""From which similarity on two texts are worth comparing."""
 
 
 def describe_difference(one: str, other: str) -> str:
@@ -242,11 +242,11 @@ def describe_difference(one: str, other: str) -> str:
 
 def closest_issuer(issuer: str, configured: Iterable[IssuerUrl]) -> IssuerUrl | None:
     """The configured issuer that `issuer` was most likely meant to be; None when none is like it."""
-    ranked = sorted(((_likeness(issuer, each), each) for each in configured), key=lambda pair: (-pair[0], pair[1]))
+    ranked = sorted(((_similarity(issuer, each), each) for each in configured), key=lambda pair: (-pair[0], pair[1]))
     return ranked[0][1] if ranked and ranked[0][0] >= _LIKE else None
 
 
-def _likeness(one: str, other: str) -> float:
+def _similarity(one: str, other: str) -> float:
     # Long texts from outside are compared by their beginning: the comparison is quadratic.
     a, b = canonical_url(one[:1024].casefold()), canonical_url(other.casefold())
     return SequenceMatcher(None, a, b, autojunk=False).ratio()

@@ -222,7 +222,7 @@ class Connection:
         if self._connection is not None:
             await self._connection.aclose()
 
-    def notice_death(self) -> None:
+    def notice_close(self) -> None:
         """Have the system end it when the other side acknowledges nothing for the time that a new one may take."""
         with suppress(OSError):  # closed already
             socket = self._stream.get_extra_info("socket")
@@ -538,7 +538,7 @@ class KeptConnections:
             return
         connection.stays_open = True
         if before is None:
-            connection.notice_death()
+            connection.notice_close()
         self._kept[place] = _Kept(connection, passes, ends_at, self._pass)
 
     async def end_pass(self) -> None:

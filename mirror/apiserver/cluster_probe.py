@@ -59,8 +59,8 @@ def probe_cluster(
 
 async def _look(opened: IssuerConnection, limits: LimitSettings) -> ClusterProbe | tuple[Reason, ...]:
     server, loop = opened.addresses[0], asyncio.get_running_loop()
-    heard = await fetch_documents(server, opened.access, limits, loop.time() + limits.total_seconds)
-    answer = heard.outcome(server)
+    result = await fetch_documents(server, opened.access, limits, loop.time() + limits.total_seconds)
+    answer = result.outcome(server)
     if isinstance(answer, Unusable):
         return answer.reasons
     found = await find_endpoints(server, opened.access, limits, loop.time() + limits.total_seconds)

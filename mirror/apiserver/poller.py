@@ -297,11 +297,11 @@ class ApiserverPoller:
             self.kept.begin_pass()
         async with asyncio.TaskGroup() as group:
             work = _PollState(queue, deque(requests), group)
-            self._hire(work, len(work.waiting))
+            self._add_workers(work, len(work.waiting))
         if self.kept is not None:
             await self.kept.end_pass()
 
-    def _hire(self, work: _PollState, count: int) -> None:
+    def _add_workers(self, work: _PollState, count: int) -> None:
         for _ in range(min(self.limits.concurrency - work.workers, count)):
             work.workers += 1
             work.group.create_task(self._worker(work))
@@ -338,7 +338,7 @@ class ApiserverPoller:
         spent_seconds = asyncio.get_running_loop().time() - begun
         asked = work.queue.replace_lookup(request, found.urls, found.unusable, spent_seconds=spent_seconds)
         work.waiting.extendleft(reversed(asked))
-        self._hire(work, len(asked))
+        self._add_workers(work, len(asked))
 
     async def _answer(self, request: PollRequest, opened: IssuerConnection) -> Answer | Unusable:
         access = opened.access if request.issuer.discover is None else opened.replicas

@@ -325,8 +325,8 @@ def _grouped(results: Iterable[CheckResult]) -> tuple[SharedProblem, ...]:
     found: dict[tuple[str, ...], list[CheckResult]] = {}
     for each in results:
         # What results of one cause have in common: two clusters' URLs, names, keys and numbers differ.
-        likeness = (each.component, each.code, _shape(each.sentence, each), _shape(each.remedy, each))
-        found.setdefault(likeness, []).append(each)
+        key = (each.component, each.code, _shape(each.sentence, each), _shape(each.remedy, each))
+        found.setdefault(key, []).append(each)
     problems = [SharedProblem(tuple(group)) for group in found.values()]
     return tuple(sorted(problems, key=lambda each: _ROOTS.index(each.first.component)))
 

@@ -117,11 +117,11 @@ _SERVES = {
 def _poll_apiservers(chosen: Sequence[Issuer], clients: CheckClients, shared: _SharedResults) -> _Job:
     def work() -> tuple[CheckResult, ...]:
         answers = clients.source.poll(chosen, turn=0, progress=lambda _: None)
-        checked = sound_keys({name: (heard, frozenset()) for name, heard in answers.items()})
+        checked = sound_keys({name: (given, frozenset()) for name, given in answers.items()})
         for issuer in chosen:
             already_checked = checked.get(issuer.name, frozenset())
-            heard = answers.get(issuer.name, ())
-            shared.observations[issuer.name] = tuple(_validated(issuer, each, already_checked) for each in heard)
+            given = answers.get(issuer.name, ())
+            shared.observations[issuer.name] = tuple(_validated(issuer, each, already_checked) for each in given)
         return ()
 
     return _Job(CheckTarget(Component.APISERVERS, "apiservers"), work)
@@ -198,10 +198,10 @@ def _of_publication(publication: PublishedIssuer, clients: CheckClients, shared:
     name, publish = publication.issuer.name, publication.issuer.publish
 
     def look() -> tuple[CheckResult, ...]:
-        sight = public(publication, clients.view, clients.bucket)
+        result = public(publication, clients.view, clients.bucket)
         if publication.accepts_new_keys_until is None:
-            shared.public[name] = sight
-        return sight.findings
+            shared.public[name] = result
+        return result.findings
 
     yield _Job(CheckTarget(Component.PUBLIC, publication.url, name), look)
     yield _Job(
@@ -212,15 +212,15 @@ def _of_publication(publication: PublishedIssuer, clients: CheckClients, shared:
 
 def _from_clusters(chosen: Sequence[Issuer], shared: _SharedResults, now: datetime) -> Iterator[_Job]:
     for issuer in chosen:
-        heard = shared.observations.get(issuer.name)
-        if heard is None:
+        observed = shared.observations.get(issuer.name)
+        if observed is None:
             continue  # polling failed, and that is reported
-        sight = shared.public.get(issuer.name)
-        shown = None if sight is None else sight.keys
+        result = shared.public.get(issuer.name)
+        shown = None if result is None else result.keys
         yield _Job(
-            CheckTarget(Component.APISERVERS, issuer.issuer, issuer.name), partial(apiservers, issuer, heard, now)
+            CheckTarget(Component.APISERVERS, issuer.issuer, issuer.name), partial(apiservers, issuer, observed, now)
         )
-        yield _Job(CheckTarget(Component.KEYS, issuer.issuer, issuer.name), partial(keys, issuer, heard, shown))
+        yield _Job(CheckTarget(Component.KEYS, issuer.issuer, issuer.name), partial(keys, issuer, observed, shown))
 
 
 def _order(settings: Settings) -> Callable[[CheckResult], tuple[int, int, int]]:

@@ -84,13 +84,13 @@ def _diagnosis(settings: "Settings", name: str | None, text: str | None) -> "Che
     if text is not None and name is None:
         names = result.named_issuers(text, settings)
     components = EVERYWHERE if text is None else frozenset(result.components_of(causes))
-    with open_check_clients(settings) as clients, _patience():
+    with open_check_clients(settings) as clients, _progress():
         found = run_checks(settings, clients, datetime.now(UTC), names=names, components=components)
     return found if text is None else result.sort_by_cause(found, causes)
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def _progress() -> Iterator[None]:
     """A sign of life on a terminal, nothing elsewhere: a hanging apiserver takes its time."""
     if not sys.stderr.isatty():
         yield

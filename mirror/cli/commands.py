@@ -130,7 +130,7 @@ def status(ctx: click.Context, /, **given: Any) -> None:
     "history", epilog=examples("oidc-mirror history syd-prod", "oidc-mirror history --output html > history.html")
 )
 @click.argument("name", required=False, shell_complete=issuer_names)
-@output_option("How the lives are written.", "html")
+@output_option("How the histories are written.", "html")
 @common_options
 def history(ctx: click.Context, /, **given: Any) -> None:
     """Show the life of every key of the issuer NAME, or of all: first seen, published, retiring, gone.

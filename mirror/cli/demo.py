@@ -44,7 +44,7 @@ def command(ctx: click.Context, *, serve: bool) -> None:
             name = stack.enter_context(tempfile.TemporaryDirectory(prefix="oidc-mirror-demo-"))
             world = stack.enter_context(running_demo_world(Path(name)))
             story = _Demo(world, is_ended)
-            story.tell()
+            story.run()
             stack.enter_context(running_daemon(world))
             story.look_around()
             status = ExitStatus.CURRENT if story.succeeded else ExitStatus.FAILED
@@ -90,7 +90,7 @@ class _Demo:
         self.succeeded = True
         self._step = 0
 
-    def tell(self) -> None:
+    def run(self) -> None:
         """Print all steps; at the end the issuer is healthy."""
         from mirror.demo import RETAIN_REMOVED_SECONDS, new_key  # noqa: PLC0415  only with the extra
 

@@ -20,26 +20,26 @@ from mirror.model import IssuerName, IssuerUrl
 from mirror.reconcile.state import publications
 from mirror.text import moment
 
-Biography = tuple[IssuerName, IssuerUrl, KeyHistories]
-"""An entry of the configuration, one of the issuers that are published for it, and the lives of that one's keys."""
+NamedHistories = tuple[IssuerName, IssuerUrl, KeyHistories]
+"""An entry of the configuration, one of the issuers that are published for it, and the histories of its keys."""
 
 
 def main(ctx: click.Context, *, name: str | None, output: str) -> None:
     """See `mirror.cli.commands.history`."""
     settings = selected(common(ctx).load(), () if name is None else (name,))
-    biographies = read(settings)
+    histories = read(settings)
     if output == "json":
-        click.echo(json.dumps(document(biographies), indent=2))
+        click.echo(json.dumps(document(histories), indent=2))
     elif output == "html":
         from mirror.status.timeline import page  # noqa: PLC0415  jinja2 for the page alone
 
-        click.echo(page(biographies, now=datetime.now(UTC)), nl=False)
+        click.echo(page(histories, now=datetime.now(UTC)), nl=False)
     else:
-        click.echo("\n".join(lines(biographies)))
+        click.echo("\n".join(lines(histories)))
 
 
-def read(settings: Settings) -> tuple[Biography, ...]:
-    """The lives of the keys of every issuer of `settings`, former ones included.
+def read(settings: Settings) -> tuple[NamedHistories, ...]:
+    """The histories of the keys of every issuer of `settings`, former ones included.
 
     Raises:
         HistoryError: There is no history yet, or it cannot be read.
@@ -77,31 +77,31 @@ def opened(settings: RepositorySettings) -> Iterator["GitRepository"]:
         yield repository
 
 
-def document(biographies: tuple[Biography, ...]) -> dict[str, object]:
+def document(histories: tuple[NamedHistories, ...]) -> dict[str, object]:
     """What `--output json` gives; its JSON Schema is `docs/reference/history.schema.json`."""
-    issuers = [{"name": name, "issuer": issuer, **to_json(lives)} for name, issuer, lives in biographies]
+    issuers = [{"name": name, "issuer": issuer, **to_json(keys)} for name, issuer, keys in histories]
     return {"version": 1, "issuers": issuers}
 
 
 # --------------------------------------------------------------------------------------------------- text
 
 
-def lines(biographies: tuple[Biography, ...]) -> Iterator[str]:
-    """The lives in words, line by line; everything from outside is escaped."""
-    for name, issuer, lives in biographies:
+def lines(histories: tuple[NamedHistories, ...]) -> Iterator[str]:
+    """The histories in words, line by line; everything from outside is escaped."""
+    for name, issuer, found in histories:
         yield f"{click.style(name, bold=True)}  {escaped(issuer)}"
-        if not lives.lives:
+        if not found.keys:
             yield "  no keys yet"
-        for life in lives.lives:
-            yield from _life(life)
-        for rotation in lives.rotations:
+        for history in found.keys:
+            yield from _key_lines(history)
+        for rotation in found.rotations:
             yield f"  rotation  {moment(rotation.at)}  commit {rotation.commit[:12]}"
             yield from (f"      new: {escaped(kid)}" for kid, _ in rotation.keys)
-        for commit in lives.unreadable:
+        for commit in found.unreadable:
             yield f"  commit {commit[:12]} is skipped: its ledger is missing or does not count"
 
 
-def _life(history: KeyHistory) -> Iterator[str]:
+def _key_lines(history: KeyHistory) -> Iterator[str]:
     record, status = history.record, str(history.status)
     shown = click.style(status, fg=KEY_COLOURS[status], bold=True)
     yield f"  key {escaped(record.key.kid)}  {record.key.alg or '-'}  {shown}"

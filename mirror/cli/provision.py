@@ -48,12 +48,12 @@ def provision_bucket(
         base_urls=tuple({each.publish.base_url for each in issuers}),
         remove_unlisted=remove_unlisted,
     )
-    office = S3Admin(publish, _session(publish, profile, role_arn))
-    seen = office.look(wanted.keys)
+    admin = S3Admin(publish, _session(publish, profile, role_arn))
+    seen = admin.look(wanted.keys)
     carry_out(
         ctx,
         plan_bucket(seen, wanted),
-        lambda plan, done: office.apply(plan.differences, seen, done),
+        lambda plan, done: admin.apply(plan.differences, seen, done),
         dry_run=dry_run,
         yes=yes,
     )

@@ -159,7 +159,7 @@ def _notify(settings: Settings, options: Common, report: Report) -> None:
     """
     from mirror.notify.notifier import Notifier  # noqa: PLC0415  only if a message is sent
 
-    Notifier(configure(options.log_level, options.log_format), quiet=True).tell(settings, report)
+    Notifier(configure(options.log_level, options.log_format), quiet=True).notify(settings, report)
 
 
 def show(report: Report, output: str) -> None:

@@ -58,12 +58,12 @@ def serve(
     with ExitStack() as stack:
         stack.enter_context(open_state_dir(settings, dry_run=False))
         configuration.keep_copy()
-        background = BackgroundNotifier(Notifier(logger, quiet=False).tell)
+        background = BackgroundNotifier(Notifier(logger, quiet=False).notify)
 
         def on_report(report: Report) -> None:
             if output == "json":
                 click.echo(json.dumps(to_json(report)))
-            background.tell(configuration.settings, report)
+            background.notify(configuration.settings, report)
 
         passes = PassRunner(
             configuration,

@@ -130,16 +130,16 @@ class Daemon:
         if exhausted >= MOST_EXHAUSTED_PASSES:
             sentence = f"The last {exhausted} passes could start no further process or thread; a restart may help."
             return HealthResult(ok=False, sentence=sentence)
-        return health(self._schedule.pulse(), time.monotonic(), self._patience())
+        return health(self._schedule.heartbeat(), time.monotonic(), self._max_silence_seconds())
 
     def readiness(self) -> HealthResult:
         """Whether a pass has ended lately, and the daemon did not start with a copy of its configuration."""
         refused = self._configuration.refused
         if self._configuration.is_last_good and refused is not None:
             return HealthResult(ok=False, sentence=refused.sentence)
-        return readiness(self._schedule.pulse(), time.monotonic(), self._patience())
+        return readiness(self._schedule.heartbeat(), time.monotonic(), self._max_silence_seconds())
 
-    def _patience(self) -> float:
+    def _max_silence_seconds(self) -> float:
         return max_silence_seconds(self._configuration.settings)
 
     def run(self) -> int:
@@ -169,10 +169,10 @@ class Daemon:
 
     @contextmanager
     def _listening(self) -> Iterator[None]:
-        def hear(number: int, _: FrameType | None) -> None:
+        def on_signal(number: int, _: FrameType | None) -> None:
             self._words.put(_SIGNALS[signal.Signals(number)])
 
-        before = {number: signal.signal(number, hear) for number in _SIGNALS}
+        before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
         try:
             yield
         finally:

@@ -56,33 +56,33 @@ def max_silence_seconds(settings: Settings) -> float:
     return INTERVALS * settings.interval.total_seconds() + settings.limits.source_deadline_seconds
 
 
-def health(pulse: Heartbeat, now: float, patience: float) -> HealthResult:
+def health(seen: Heartbeat, now: float, longest_seconds: float) -> HealthResult:
     """Whether the process and its scheduler are alive. Failed passes are no reason to restart.
 
     Args:
-        pulse: What was seen.
+        seen: What was seen.
         now: Seconds, by the same clock.
-        patience: How long no pass may end, seconds.
+        longest_seconds: How long no pass may end, seconds.
     """
-    silence = now - pulse.heartbeat
+    silence = now - seen.heartbeat
     if silence > LONGEST_SILENCE_SECONDS:
         return HealthResult(ok=False, sentence=f"The scheduler has given no sign of life for {_span(silence)}.")
-    since = now - (pulse.began if pulse.ended is None else pulse.ended)
-    if since > patience:
+    since = now - (seen.began if seen.ended is None else seen.ended)
+    if since > longest_seconds:
         return HealthResult(
-            ok=False, sentence=f"No pass has ended for {_span(since)}; at most {_span(patience)} is good."
+            ok=False, sentence=f"No pass has ended for {_span(since)}; at most {_span(longest_seconds)} is good."
         )
     return HealthResult(ok=True, sentence="The scheduler is alive.")
 
 
-def readiness(pulse: Heartbeat, now: float, patience: float) -> HealthResult:
+def readiness(seen: Heartbeat, now: float, longest_seconds: float) -> HealthResult:
     """Whether a pass has ended, whatever came of it, and lately. The arguments are those of `health`."""
-    if pulse.ended is None:
+    if seen.ended is None:
         return HealthResult(ok=False, sentence="No pass has ended yet.")
-    since = now - pulse.ended
-    if since > patience:
+    since = now - seen.ended
+    if since > longest_seconds:
         return HealthResult(
-            ok=False, sentence=f"The last pass ended {_span(since)} ago; at most {_span(patience)} is good."
+            ok=False, sentence=f"The last pass ended {_span(since)} ago; at most {_span(longest_seconds)} is good."
         )
     return HealthResult(ok=True, sentence=f"The last pass ended {_span(since)} ago.")
 
@@ -126,14 +126,14 @@ class Schedule:
         self._scheduler = BackgroundScheduler(
             executors={"default": ThreadPoolExecutor(1), _BEAT: DebugExecutor()}, timezone=UTC
         )
-        self._scheduler.add_listener(self._hear, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MAX_INSTANCES)
+        self._scheduler.add_listener(self._on_event, EVENT_JOB_EXECUTED | EVENT_JOB_ERROR | EVENT_JOB_MAX_INSTANCES)
 
     def start(self) -> None:
         """Begin; the first pass is due now."""
         always = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None, "next_run_time": datetime.now(UTC)}
         # The beat runs in the scheduler's own thread: nothing but that thread can give it.
         beat = IntervalTrigger(seconds=BEAT_SECONDS, timezone=UTC)
-        self._scheduler.add_job(self._give_beat, beat, id=_BEAT, executor=_BEAT, **always)
+        self._scheduler.add_job(self._record_beat, beat, id=_BEAT, executor=_BEAT, **always)
         self._scheduler.add_job(self._one, self._trigger(), id=_PASS, **always)
         self._scheduler.start()
 
@@ -145,7 +145,7 @@ class Schedule:
         ending.start()
         ending.join(_STOP_SECONDS)
 
-    def pulse(self) -> Heartbeat:
+    def heartbeat(self) -> Heartbeat:
         """The signs of life so far."""
         return Heartbeat(self._began, self._beat, self._ended)
 
@@ -165,9 +165,9 @@ class Schedule:
         now = time.monotonic()
         if now - self._beat > _LATE * BEAT_SECONDS:
             self._due(_BEAT)
-        patience = _LATE * self._interval.total_seconds() + BEAT_SECONDS
+        longest_seconds = _LATE * self._interval.total_seconds() + BEAT_SECONDS
         last = max(self._pushed, self._began if self._ended is None else self._ended)
-        if not self.running and now - last > patience:
+        if not self.running and now - last > longest_seconds:
             self._pushed = now
             self._logger.warning(
                 "schedule.behind", sentence="No pass began in time; was the clock set back? One begins now."
@@ -182,7 +182,7 @@ class Schedule:
         with suppress(JobLookupError):
             self._scheduler.modify_job(job, next_run_time=datetime.now(UTC))
 
-    def _give_beat(self) -> None:
+    def _record_beat(self) -> None:
         self._beat = time.monotonic()
 
     def _one(self) -> None:
@@ -192,7 +192,7 @@ class Schedule:
         finally:
             self._ended = time.monotonic()
 
-    def _hear(self, event: Any) -> None:
+    def _on_event(self, event: Any) -> None:
         """Called in the scheduler's thread or its worker."""
         if event.job_id != _PASS:
             return

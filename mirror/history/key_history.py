@@ -95,7 +95,7 @@ class Rotation:
 class KeyHistories:
     """All keys of one issuer, oldest first. `unreadable` are the versions without a usable ledger."""
 
-    lives: tuple[KeyHistory, ...] = ()
+    keys: tuple[KeyHistory, ...] = ()
     rotations: tuple[Rotation, ...] = ()
     unreadable: tuple[CommitId, ...] = ()
 
@@ -152,7 +152,7 @@ class _Trace:
 
     def result(self) -> KeyHistories:
         found = (KeyHistory(self.records[identity], tuple(steps)) for identity, steps in self.steps.items())
-        ordered = sorted(found, key=lambda life: (life.steps[0].since, key_id(life.record.key)))
+        ordered = sorted(found, key=lambda each: (each.steps[0].since, key_id(each.record.key)))
         return KeyHistories(tuple(ordered), tuple(self.rotations), tuple(self.unreadable))
 
 
@@ -166,7 +166,7 @@ def _public(ledger: Ledger | None) -> frozenset[KeyId]:
 def to_json(histories: KeyHistories) -> dict[str, object]:
     """The key histories as plain data. The same git history always gives the same text."""
     return {
-        "keys": [_life(life) for life in histories.lives],
+        "keys": [_key_json(key) for key in histories.keys],
         "rotations": [
             {"at": iso_time(each.at), "commit": each.commit, "keys": [_identity(key) for key in each.keys]}
             for each in histories.rotations
@@ -179,7 +179,7 @@ def _identity(identity: KeyId) -> dict[str, object]:
     return {"kid": identity[0], "thumbprint": identity[1]}
 
 
-def _life(history: KeyHistory) -> dict[str, object]:
+def _key_json(history: KeyHistory) -> dict[str, object]:
     record = history.record
     revocation = record.revocation
     return {

@@ -62,7 +62,7 @@ class StateChange:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class Notification:
     """What is to be reported after a pass, and what is remembered once that was done.
 
     `unchanged` is what is remembered while it could not be done: it is tried again after the next pass.
@@ -77,9 +77,9 @@ class News:
         return bool(self.changes or self.events)
 
 
-def find_news(
+def find_notification(
     memory: Memory | None, report: Report, kinds: Collection[str], *, configured: Collection[IssuerUrl], quiet: bool
-) -> News:
+) -> Notification:
     """What changed since the last message.
 
     Args:
@@ -106,7 +106,7 @@ def find_news(
             after[change.issuer] = Notified(change.after, (*known.sent, report.now), seen)
         else:
             after[change.issuer] = waiting[change.issuer] = Notified(change.after, known.sent, seen)
-    return News(tuple(changes), tuple(events), after, waiting)
+    return Notification(tuple(changes), tuple(events), after, waiting)
 
 
 def _states(memory: Memory, report: Report) -> Iterator[StateChange]:
@@ -122,7 +122,7 @@ def _change(memory: Memory, name: str, url: IssuerUrl, after: State, reasons: tu
     known = memory.get(url)
     before = None if known is None else known.state
     if before is None and after not in _KINDS:
-        before = after  # an issuer that is healthy from the beginning is no news
+        before = after  # an issuer that is healthy from the beginning is no notification
     return StateChange(name, url, before, after, reasons)
 
 
@@ -167,7 +167,7 @@ def _seen(known: Notified, report: Report, url: IssuerUrl) -> dict[str, datetime
 
 
 def _identity(event: Event) -> str:
-    """Two drifts of one issuer are the same news, two held keys are not."""
+    """Two drifts of one issuer are the same notification, two held keys are not."""
     return " ".join(filter(None, (event.name, event.fields.get("thumbprint", ""))))
 
 
@@ -190,17 +190,19 @@ MAX_CHARACTERS = 600
 """The longest sentence of a message; a chat that gets pages is not read."""
 
 
-def compose(news: News, now: datetime, status: ExitStatus, sender: str, message_format: Format) -> bytes:
-    """The body of a message about `news`.
+def compose(
+    notification: Notification, now: datetime, status: ExitStatus, sender: str, message_format: Format
+) -> bytes:
+    """The body of a message about `notification`.
 
     Args:
-        news: What is to be said; at least one change or event.
+        notification: What is to be said; at least one change or event.
         now: The time of the pass.
         status: The exit status of the pass.
         sender: Which mirror says so.
         message_format: Whose form it gets.
     """
-    lines = [_title(news, sender), *_lines(news)]
+    lines = [_title(notification, sender), *_lines(notification)]
     if message_format == "slack":
         return _slack(lines)
     content = {
@@ -210,9 +212,11 @@ def compose(news: News, now: datetime, status: ExitStatus, sender: str, message_
         "sender": sender,
         "exit_status": int(status),
         "text": "\n".join(lines),
-        "changes": [_change_json(each) for each in news.changes[:MOST_ITEMS]],
-        "events": [{"name": name, "issuer": url, **event_json(event)} for name, url, event in news.events[:MOST_ITEMS]],
-        "left_out": max(0, len(news.changes) - MOST_ITEMS) + max(0, len(news.events) - MOST_ITEMS),
+        "changes": [_change_json(each) for each in notification.changes[:MOST_ITEMS]],
+        "events": [
+            {"name": name, "issuer": url, **event_json(event)} for name, url, event in notification.events[:MOST_ITEMS]
+        ],
+        "left_out": max(0, len(notification.changes) - MOST_ITEMS) + max(0, len(notification.events) - MOST_ITEMS),
     }
     return _clean_json(content)
 
@@ -226,8 +230,8 @@ def compose_test(now: datetime, sender: str, message_format: Format) -> bytes:
     return _clean_json({**content, "exit_status": None, "changes": [], "events": [], "left_out": 0})
 
 
-def _title(news: News, sender: str) -> str:
-    issuers = [each for each in news.changes if each.name]
+def _title(notification: Notification, sender: str) -> str:
+    issuers = [each for each in notification.changes if each.name]
     numbers = [
         f"{counted(count, 'issuer')} {word}"
         for word, count in (
@@ -236,23 +240,28 @@ def _title(news: News, sender: str) -> str:
         )
         if count
     ]
-    whole = ["the pass recovered" if each.is_recovery else "the pass failed" for each in news.changes if not each.name]
-    events = list(dict.fromkeys(event.name for _, _, event in news.events))
+    whole = [
+        "the pass recovered" if each.is_recovery else "the pass failed"
+        for each in notification.changes
+        if not each.name
+    ]
+    events = list(dict.fromkeys(event.name for _, _, event in notification.events))
     return f"{sender}: {', '.join((*whole, *numbers, *events))}"
 
 
-def _lines(news: News) -> Iterator[str]:
+def _lines(notification: Notification) -> Iterator[str]:
     """One line for all issuers that share a state and its first reason; then one for each event; not too many."""
     groups: dict[tuple[State, bool, str], list[StateChange]] = {}
-    for each in news.changes:
+    for each in notification.changes:
         first = each.reasons[0].sentence if each.reasons else ""
         groups.setdefault((each.after, not each.name, first), []).append(each)
     of_states = (_line(state, changes, is_pass=is_pass) for (state, is_pass, _), changes in groups.items())
     of_events = (
-        _clean(f"{event.name}: {name}: {event.sentence} `oidc-mirror status {name}`") for name, _, event in news.events
+        _clean(f"{event.name}: {name}: {event.sentence} `oidc-mirror status {name}`")
+        for name, _, event in notification.events
     )
     yield from (f"- {line}" for line in islice(chain(of_states, of_events), MOST_LINES))
-    left = len(groups) + len(news.events) - MOST_LINES
+    left = len(groups) + len(notification.events) - MOST_LINES
     if left > 0:
         yield f"- {left} more: `oidc-mirror status`"
 

@@ -17,7 +17,7 @@ from mirror.config.settings import NotifySettings, Settings
 from mirror.errors import HistoryError
 from mirror.files import DAMAGED, write_atomically
 from mirror.model import IssuerUrl, Reason
-from mirror.notify.changes import Memory, News, Notified, compose, compose_test, find_news
+from mirror.notify.changes import Memory, Notification, Notified, compose, compose_test, find_notification
 from mirror.report import ExitStatus, Report, State, reason_from
 from mirror.text import iso_time, read_time
 
@@ -34,7 +34,7 @@ class Notifier:
     """Reports one pass after another, each in its turn.
 
     Args:
-        quiet: Without any memory, take what is found for known (see `find_news`).
+        quiet: Without any memory, take what is found for known (see `find_notification`).
     """
 
     def __init__(self, logger: "FilteringBoundLogger", *, quiet: bool) -> None:
@@ -42,7 +42,7 @@ class Notifier:
         self._quiet = quiet
         self._memory: Memory | None = None
 
-    def tell(self, settings: Settings, report: Report) -> None:
+    def notify(self, settings: Settings, report: Report) -> None:
         """Send what is due after `report`; takes at most two tries for each URL, and never raises."""
         for send in (self._webhook, self._heartbeat):
             try:
@@ -56,9 +56,9 @@ class Notifier:
             return
         known = load_memory(settings.state_dir) if self._memory is None else self._memory
         configured = frozenset(url for each in (*settings.issuers, *settings.left_out) for url in each.urls)
-        news = find_news(known, report, notify.events, configured=configured, quiet=self._quiet)
-        failure = self._send(settings, report, news) if news else None
-        self._memory = news.memory if failure is None else news.unchanged
+        notification = find_notification(known, report, notify.events, configured=configured, quiet=self._quiet)
+        failure = self._send(settings, report, notification) if notification else None
+        self._memory = notification.memory if failure is None else notification.unchanged
         if failure is not None:
             self._failed(failure)
         if self._memory != known:
@@ -67,11 +67,11 @@ class Notifier:
             except HistoryError as error:
                 self._failed(reason_from("notify.failed", error))
 
-    def _send(self, settings: Settings, report: Report, news: News) -> Reason | None:
-        body = compose(news, report.now, report.exit_status, sender(settings), settings.notify.message_format)
+    def _send(self, settings: Settings, report: Report, notification: Notification) -> Reason | None:
+        body = compose(notification, report.now, report.exit_status, sender(settings), settings.notify.message_format)
         failure = post(settings.notify, body)
         if failure is None:
-            self._logger.info("notify.sent", changes=len(news.changes), events=len(news.events))
+            self._logger.info("notify.sent", changes=len(notification.changes), events=len(notification.events))
         return failure
 
     def _heartbeat(self, settings: Settings, report: Report) -> None:
@@ -93,13 +93,13 @@ class Notifier:
 class BackgroundNotifier:
     """Reports in a thread of its own, so that no pass waits for a webhook; the process does not wait for it either."""
 
-    def __init__(self, tell: Callable[[Settings, Report], None]) -> None:
-        self._tell = tell
+    def __init__(self, notify: Callable[[Settings, Report], None]) -> None:
+        self._notify = notify
         self._lock = Lock()
         self._waiting: deque[tuple[Settings, Report]] = deque(maxlen=MOST_WAITING)
         self._thread: Thread | None = None
 
-    def tell(self, settings: Settings, report: Report) -> None:
+    def notify(self, settings: Settings, report: Report) -> None:
         """Report soon; returns at once."""
         if settings.notify.is_off:
             return
@@ -116,7 +116,7 @@ class BackgroundNotifier:
                     self._thread = None
                     return
                 settings, report = self._waiting.popleft()
-            self._tell(settings, report)
+            self._notify(settings, report)
 
 
 def post(notify: NotifySettings, body: bytes) -> Reason | None:

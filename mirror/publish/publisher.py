@@ -313,8 +313,8 @@ def explained(reason: Reason, bucket: Bucket, desired: PublicObject, publish: Pu
 
 def _may_lag(body: bytes, desired: PublicObject, publish: PublishSettings, freshness: CacheContext) -> bool:
     changed = freshness.changed_at(desired)
-    patience = timedelta(seconds=publish.max_age_seconds) + STALE_GRACE
-    return changed is not None and freshness.now <= changed + patience and freshness.was_ours(body)
+    grace = timedelta(seconds=publish.max_age_seconds) + STALE_GRACE
+    return changed is not None and freshness.now <= changed + grace and freshness.was_ours(body)
 
 
 def _failed(desired: PublicObject, reasons: tuple[Reason, ...]) -> ReadbackResult:

@@ -1,4 +1,4 @@
-"""The lives of keys as one self-contained page: no script, nothing from outside, and a policy that says so."""
+"""The histories of keys as one self-contained page: no script, nothing from outside, and a policy that says so."""
 
 import base64
 import hashlib
@@ -52,7 +52,7 @@ class Segment:
 class Bar:
     """One key's row. `gone` is where it left, percent; None while it is there."""
 
-    life: KeyHistory
+    history: KeyHistory
     segments: tuple[Segment, ...]
     gone: float | None
 
@@ -88,9 +88,9 @@ class Chart:
     anchor: str = ""
 
 
-def page(biographies: Iterable[tuple[IssuerName, IssuerUrl, KeyHistories]], *, now: datetime) -> str:
+def page(issuers: Iterable[tuple[IssuerName, IssuerUrl, KeyHistories]], *, now: datetime) -> str:
     """The page; `now` (aware) is where the bars of living keys end."""
-    charts = _anchored(chart(name, issuer, lives, now=now) for name, issuer, lives in biographies)
+    charts = _anchored(chart(name, issuer, keys, now=now) for name, issuer, keys in issuers)
     template, css, css_hash = page_template("mirror.status", "history")
     return template.render(charts=charts, statuses=tuple(Status), css=css, css_hash=css_hash, now=now) + "\n"
 
@@ -112,12 +112,12 @@ def page_template(package: str, name: str) -> tuple[Template, str, str]:
 
 def chart(name: IssuerName, issuer: IssuerUrl, histories: KeyHistories, *, now: datetime) -> Chart:
     """One issuer's timeline, from its first key to `now`; where that is less than a minute, there is room after it."""
-    start = min((life.steps[0].since for life in histories.lives), default=now)
+    start = min((key.steps[0].since for key in histories.keys), default=now)
     end = max(now, start + _SHORTEST_SPAN)
     axis = Axis(start, end)
     marks = tuple(Mark(axis.percent(each.at), each) for each in histories.rotations)
-    bars = tuple(_bar(axis, life, now) for life in histories.lives)
-    public = sum(life.status in PUBLIC_STATUSES for life in histories.lives)
+    bars = tuple(_bar(axis, key, now) for key in histories.keys)
+    public = sum(key.status in PUBLIC_STATUSES for key in histories.keys)
     return Chart(name, issuer, bars, marks, ticks(axis), histories.unreadable, public)
 
 

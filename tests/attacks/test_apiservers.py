@@ -11,8 +11,8 @@ import pytest
 
 from mirror.config.settings import TlsSettings
 from mirror.model import Answer
-from support import apiserver as lever
-from support.apiserver import Apiserver, Greeting, Lever, raw_answer
+from support import apiserver as responders
+from support.apiserver import Apiserver, Greeting, Responder, raw_answer
 from support.askers import ask_one, codes, issuer, limits
 from support.captures import RawAnswer, captures
 from support.tls import ca_file, server_context
@@ -56,31 +56,31 @@ NULL_HEADER = b"HTTP/1.1 200 OK\r\nx: \x00\r\n\r\n"
 @pytest.mark.parametrize(
     ("attack", "expected"),
     [
-        (lever.never_answer, "timeout"),
-        (lever.dribble_headers, "timeout"),
-        (lever.dribble_body, "timeout"),
-        (lever.slowly(3 * CEILING_SECONDS), "timeout"),
-        (lever.endless_continues, "timeout"),
-        (lever.endless_headers, "not_http"),
-        (lever.endless_body, "too_large"),
-        (lever.endless_tiny_chunks, "too_large"),
-        (lever.endless_error_body, "not_found"),
-        (lever.close_without_answer, "unreachable"),
-        (lever.reset_without_answer, "unreachable"),
-        (lever.close_in_body, "unreachable"),
-        (lever.reset_in_body, "unreachable"),
-        (lever.always(GZIP), "wrong_content_encoding"),
-        (lever.always(REDIRECT), "redirect"),
-        (lever.always(LOGIN_PAGE), "wrong_content_type"),
-        (lever.always(TWO_TYPES), "wrong_content_type"),
-        (lever.always(NO_UTF_8), "wrong_content_type"),
-        (lever.always(HUGE_CLAIM), "timeout"),
-        (lever.always(TWO_LENGTHS), "not_http"),
-        (lever.always(BAD_CHUNK), "not_http"),
-        (lever.always(UPGRADE), "not_http"),
-        (lever.always(NULL_HEADER), "not_http"),
-        (lever.always(b"SSH-2.0-OpenSSH_9.9\r\n\r\n"), "not_http"),
-        (lever.always(b"HTTP/2 200\r\n\r\n"), "not_http"),
+        (responders.never_answer, "timeout"),
+        (responders.dribble_headers, "timeout"),
+        (responders.dribble_body, "timeout"),
+        (responders.slowly(3 * CEILING_SECONDS), "timeout"),
+        (responders.endless_continues, "timeout"),
+        (responders.endless_headers, "not_http"),
+        (responders.endless_body, "too_large"),
+        (responders.endless_tiny_chunks, "too_large"),
+        (responders.endless_error_body, "not_found"),
+        (responders.close_without_answer, "unreachable"),
+        (responders.reset_without_answer, "unreachable"),
+        (responders.close_in_body, "unreachable"),
+        (responders.reset_in_body, "unreachable"),
+        (responders.always(GZIP), "wrong_content_encoding"),
+        (responders.always(REDIRECT), "redirect"),
+        (responders.always(LOGIN_PAGE), "wrong_content_type"),
+        (responders.always(TWO_TYPES), "wrong_content_type"),
+        (responders.always(NO_UTF_8), "wrong_content_type"),
+        (responders.always(HUGE_CLAIM), "timeout"),
+        (responders.always(TWO_LENGTHS), "not_http"),
+        (responders.always(BAD_CHUNK), "not_http"),
+        (responders.always(UPGRADE), "not_http"),
+        (responders.always(NULL_HEADER), "not_http"),
+        (responders.always(b"SSH-2.0-OpenSSH_9.9\r\n\r\n"), "not_http"),
+        (responders.always(b"HTTP/2 200\r\n\r\n"), "not_http"),
     ],
     ids=[
         "never-answers",
@@ -111,10 +111,10 @@ NULL_HEADER = b"HTTP/1.1 200 OK\r\nx: \x00\r\n\r\n"
     ],
 )
 @pytest.mark.usefixtures("quickly")
-def test_hostile_answer_is_unusable(trusted: TlsSettings, attack: Lever, expected: str) -> None:
+def test_hostile_answer_is_unusable(trusted: TlsSettings, attack: Responder, expected: str) -> None:
     """Whatever an apiserver does after the handshake, polling ends in time, with the expected code and no answer."""
     with Apiserver() as server:
-        server.pull(attack)
+        server.respond_with(attack)
         (found,) = codes(ask_one(issuer(server.url, tls=trusted), SMALL))
     assert set(found) == {expected}
 
@@ -177,11 +177,11 @@ def test_demanded_client_certificate_is_named(trusted: TlsSettings) -> None:
     assert "tls.client_cert_file" in answer.reasons[0].remedy
 
 
-@pytest.mark.parametrize("attack", [lever.endless_body, lever.endless_headers, lever.endless_error_body])
-def test_endless_answers_stay_in_bounded_memory(trusted: TlsSettings, attack: Lever) -> None:
+@pytest.mark.parametrize("attack", [responders.endless_body, responders.endless_headers, responders.endless_error_body])
+def test_endless_answers_stay_in_bounded_memory(trusted: TlsSettings, attack: Responder) -> None:
     """Eight endless answers at once cost a few times their limits, not what the servers could send."""
     with Apiserver() as server:
-        server.pull(attack)
+        server.respond_with(attack)
         ask_one(issuer(server.url, tls=trusted), SMALL)  # imports and caches are not the attack's
         tracemalloc.start()
         try:
@@ -195,7 +195,7 @@ def test_endless_answers_stay_in_bounded_memory(trusted: TlsSettings, attack: Le
 def test_hostile_apiservers_do_not_spoil_a_good_one(trusted: TlsSettings) -> None:
     """With hanging and endless replicas, the answer of a good one still counts in the same pass."""
     with Apiserver() as good, Apiserver(greeting="hang") as hanging, Apiserver() as endless:
-        endless.pull(lever.endless_tiny_chunks)
+        endless.respond_with(responders.endless_tiny_chunks)
         asked = issuer(hanging.url, endless.url, good.url, tls=trusted)
         assert codes(ask_one(asked, limits(connect_seconds=1.0, total_seconds=4.0)))[2] == ()
 

@@ -11,7 +11,7 @@ from mirror.config.settings import ReadbackSettings
 from mirror.ports import PublicFailure, PublicResponse
 from mirror.publish.public_endpoint import PublicHttpClient
 from support import apiserver
-from support.apiserver import Apiserver, Lever, always, raw_answer
+from support.apiserver import Apiserver, Responder, always, raw_answer
 from support.s3 import CA_NAME, CERTIFICATE_NAMES
 from support.tls import ca_file, server_context
 from support.web import BODY, HEADERS, URL, public_host, readback_of
@@ -28,11 +28,11 @@ def web() -> Iterator[PublicHttpClient]:
         yield view
 
 
-def with_good(lever: Lever) -> Lever:
-    return lambda connection, _: lever(connection, GOOD)
+def with_good(responder: Responder) -> Responder:
+    return lambda connection, _: responder(connection, GOOD)
 
 
-FAULTS: dict[str, tuple[Lever, str]] = {
+FAULTS: dict[str, tuple[Responder, str]] = {
     "never-answers": (apiserver.never_answer, "too_slow"),
     "dribbles-headers": (with_good(apiserver.dribble_headers), "too_slow"),
     "dribbles-body": (
@@ -82,11 +82,13 @@ FAULTS: dict[str, tuple[Lever, str]] = {
 }
 
 
-@pytest.mark.parametrize(("lever", "code"), FAULTS.values(), ids=FAULTS)
-def test_faulty_host_is_a_reason_in_time(web: PublicHttpClient, tmp_path: Path, lever: Lever, code: str) -> None:
+@pytest.mark.parametrize(("responder", "code"), FAULTS.values(), ids=FAULTS)
+def test_faulty_host_is_a_reason_in_time(
+    web: PublicHttpClient, tmp_path: Path, responder: Responder, code: str
+) -> None:
     """Whatever the host does, the look ends by its deadline with the cause and a remedy."""
     with public_host() as host:
-        host.pull(lever)
+        host.respond_with(responder)
         began = time.monotonic()
         look = web.get_document(URL, readback=readback_of(host, tmp_path))
         elapsed_seconds = time.monotonic() - began
@@ -100,7 +102,7 @@ def test_faulty_host_is_a_reason_in_time(web: PublicHttpClient, tmp_path: Path, 
 def test_body_of_just_the_limit_is_seen(web: PublicHttpClient, tmp_path: Path) -> None:
     """The limit itself is allowed."""
     with public_host() as host:
-        host.pull(always(raw_answer("200 OK", LARGE[1:])))
+        host.respond_with(always(raw_answer("200 OK", LARGE[1:])))
         assert isinstance(web.get_document(URL, readback=readback_of(host, tmp_path)), PublicResponse)
 
 

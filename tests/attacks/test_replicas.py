@@ -168,7 +168,7 @@ def test_endless_pages_are_ended(tmp_path: Path) -> None:
         def another_page(connection: Connection, _: bytes) -> None:
             connection.send(listed(slice_list([], token="again")))
 
-        api.pull(another_page)
+        api.respond_with(another_page)
         assert codes(ask(api, tmp_path)) == [("too_many_replicas",)]
         assert len(api.requests) == MAX_PAGES
 
@@ -182,7 +182,7 @@ def test_token_in_an_answer_of_the_list_is_not_repeated(tmp_path: Path) -> None:
             head = f"HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
             connection.send(head.encode() + body)
 
-        api.pull(echo)
+        api.respond_with(echo)
         (answer,) = ask(api, tmp_path)
     assert isinstance(answer, Unusable)
     assert (answer.reasons[0].code, TOKEN in str(answer)) == ("forbidden", False)

@@ -21,7 +21,7 @@ def record(key: Key, status: Status, generation: int) -> KeyRecord:
     return KeyRecord(key, status, generation, MOMENT, held_because=held, revocation=revocation)
 
 
-def biography() -> KeyHistories:
+def histories() -> KeyHistories:
     published, retiring, dropped, held, revoked = (
         Status.PUBLISHED,
         Status.RETIRING,
@@ -48,7 +48,7 @@ def biography() -> KeyHistories:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The URL of a written page."""
-    text = page([(IssuerName("syd-prod"), IssuerUrl("https://issuer.example.com"), biography())], now=MOMENT)
+    text = page([(IssuerName("syd-prod"), IssuerUrl("https://issuer.example.com"), histories())], now=MOMENT)
     path = tmp_path_factory.mktemp("page") / "history.html"
     path.write_text(text, encoding="utf-8")
     return path.as_uri()

@@ -45,7 +45,7 @@ def published(world: World) -> None:
 
 
 def test_healthy_setup_exits_0_and_is_not_changed(world: World) -> None:
-    """Every station reports, while a daemon's lock is reported and not taken; branch and objects stay as they are."""
+    """Every component reports, while a daemon's lock is reported and not taken; branch and objects stay as they are."""
     published(world)
     before = world.state()
     with (world.folder / "state/lock").open() as lock:
@@ -67,7 +67,7 @@ def test_faults_of_several_stations_are_all_reported(world: World) -> None:
     """An expired certificate, an apiserver that hangs, an absent bucket: none hides another."""
     published(world)
     world.replicas[0].context = server_context("127.0.0.1", valid_for=timedelta(hours=-1), made=timedelta(days=-2))
-    world.replicas[1].pull(never_answer)
+    world.replicas[1].respond_with(never_answer)
     world.config["publish"]["bucket"] = "no-such-bucket"
     document = check(world)
     assert {("apiservers", "tls_expired"), ("apiservers", "timeout")} <= found(document, "failed")
@@ -79,7 +79,7 @@ def test_wrong_issuers_are_distinguished(world: World) -> None:
     """A slash at the end is said to be the only difference; 404 means that the issuer is no https URL (facts.md#13)."""
     published(world)
     world.issuer["issuer"] = f"{ISSUER}/"
-    world.replicas[1].pull(always(capture("06-issuer-bare-host/anonymous-discovery").raw))
+    world.replicas[1].respond_with(always(capture("06-issuer-bare-host/anonymous-discovery").raw))
     document = check(world)
     assert found(document, "failed") >= {("apiservers", "wrong_issuer"), ("apiservers", "not_found")}
     reported = {each["code"]: each for each in document["findings"]}
@@ -111,7 +111,7 @@ def test_before_the_first_pass_nothing_is_created(world: World) -> None:
 def test_text_is_readable_and_names_the_remedy(world: World) -> None:
     """One apiserver forbids anonymous requests: exit 1, and the exact command in one piece."""
     published(world)
-    world.replicas[1].pull(always(capture("01-rsa1/anonymous-unbound-discovery").raw))
+    world.replicas[1].respond_with(always(capture("01-rsa1/anonymous-unbound-discovery").raw))
     done = world.mirror("check")
     assert done.status == 1
     assert "failed   forbidden: [discovery] Anonymous requests may not read the document" in done.out
@@ -147,7 +147,7 @@ def test_token_never_appears(world: World) -> None:
     world.issuer["auth"] = {"token_file": "token"}
     body = json.dumps({"kind": "Status", "message": f"bad token {token}"}).encode()
     head = f"HTTP/1.1 401 Unauthorized\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    world.pull(always(head.encode() + body))
+    world.respond_with(always(head.encode() + body))
     reported: list[Done] = [
         world.mirror("check", "--log-level", "debug", *words) for words in ((), ("--output", "json"))
     ]

@@ -163,7 +163,7 @@ def test_now_lets_the_daemon_make_a_pass_and_has_its_status(world: World) -> Non
         # A command with this configuration starts the log again, shared with the daemon: one pass since then.
         assert (good.status, len(daemon.events("pass.finished"))) == (0, 1)
         assert f"of the daemon (process {daemon.process.pid}) ended with 0 (1 issuer)." in good.out
-        world.pull(close_without_answer)
+        world.respond_with(close_without_answer)
         bad = world.mirror("run", "--now")
         assert bad.status == 1
         assert "syd-prod: failed. `oidc-mirror status syd-prod` says why." in bad.out
@@ -190,7 +190,7 @@ def test_now_without_a_daemon_makes_the_pass_itself(world: World) -> None:
 def test_failure_budget_ends_the_daemon(world: World) -> None:
     """`max_failures` failed passes in a row: exit 1, and `last_error` says why."""
     world.config |= {"max_failures": 2}
-    world.pull(close_without_answer)
+    world.respond_with(close_without_answer)
     with running_daemon(world, interval="100ms") as daemon:
         assert daemon.process.wait(60) == 1
         assert len(daemon.events("pass.finished")) >= 2  # another may start in between
@@ -201,7 +201,7 @@ def test_failure_budget_ends_the_daemon(world: World) -> None:
 def test_failures_are_forgiven(world: World) -> None:
     """Without a budget it goes on for ever; after a good pass `last_error` is gone."""
     world.config["metrics_file"] = "mirror.prom"
-    world.pull(close_without_answer)
+    world.respond_with(close_without_answer)
     error = world.folder / "state" / "last_error"
     with running_daemon(world, interval="200ms") as daemon:
         daemon.wait_for("pass.finished", count=2)

@@ -63,7 +63,7 @@ class Stage:
 
     def hang_asking(self) -> None:
         self.world.config["limits"] = {"total": "60s", "source_deadline": "60s", "connect": "60s"}
-        self.world.pull(never_answer)
+        self.world.respond_with(never_answer)
 
     def hang_readback(self) -> None:
         self.world.config["publish"]["readback"] = {"connect_to": f"127.0.0.1:{self.silent.getsockname()[1]}"}

@@ -64,7 +64,7 @@ def running_line(server: S3Server, folder: Path, *, read_seconds: float) -> Iter
     ):
         readback = ReadbackSettings(ca_file=server.certificates.ca_file, connect_to=("localhost", server.port))
         publish = PublishSettings(BUCKET, REGION, BASE_URL, endpoint_url=proxy.url, readback=readback)
-        situation.world.publish = lambda **_: publish  # type: ignore[method-assign]  # a lever of the fake
+        situation.world.publish = lambda **_: publish  # type: ignore[method-assign]  # a switch of the fake
         with closing(S3Bucket(publish, puts=2, read_seconds=read_seconds)) as bucket:
             yield Line(situation, readback, proxy, web, bucket)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from support import apiserver
-from support.apiserver import Lever, always, raw_answer
+from support.apiserver import Responder, always, raw_answer
 from support.captures import RawAnswer, capture, captures
 from support.s3 import S3Server
 from support.worlds import Done, World, running_world
@@ -39,7 +39,7 @@ def assert_refused(world: World, done: Done, *codes: str) -> None:
     assert 0 < done.peak_bytes < MOST_BYTES
 
 
-LEVERS: list[tuple[str, Lever, tuple[str, ...]]] = [
+RESPONDERS: list[tuple[str, Responder, tuple[str, ...]]] = [
     ("dribbled_headers", apiserver.dribble_headers, ("timeout",)),
     ("dribbled_body", apiserver.dribble_body, ("timeout",)),
     ("endless_headers", apiserver.endless_headers, ("timeout", "not_http", "too_large")),
@@ -53,11 +53,11 @@ LEVERS: list[tuple[str, Lever, tuple[str, ...]]] = [
 ]
 
 
-@pytest.mark.parametrize(("lever", "codes"), [row[1:] for row in LEVERS], ids=[row[0] for row in LEVERS])
-def test_hostile_apiserver_changes_nothing(world: World, lever: Lever, codes: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("responder", "codes"), [row[1:] for row in RESPONDERS], ids=[row[0] for row in RESPONDERS])
+def test_hostile_apiserver_changes_nothing(world: World, responder: Responder, codes: tuple[str, ...]) -> None:
     """Whatever the replicas do, the last good state stays public and committed."""
     before = world.state()
-    world.pull(lever)
+    world.respond_with(responder)
     done = world.mirror("--once", is_measured=True)
     assert_refused(world, done, *codes)
     assert world.state() == before
@@ -84,7 +84,7 @@ def test_captured_refusal_changes_nothing(world: World) -> None:
     """A non-200 answer of the real apiserver for both documents: rejected, reported, and nothing changed."""
     before = world.state()
     for raw in REFUSED.values():
-        world.pull(always(raw.raw))
+        world.respond_with(always(raw.raw))
         done = world.mirror("--once")
         assert (raw.name, done.status, world.state()) == (raw.name, 1, before)
         assert "remedy: " in done.out

@@ -42,7 +42,7 @@ def titles(webhook: Webhook) -> list[str]:
 def test_once_reports_a_failure_and_its_end_and_nothing_between(world: World, webhook: Webhook) -> None:
     """Five passes of cron: good, three that fail, good. No message has a token, none of the logs the URL."""
     statuses = [world.mirror("--once").status]
-    world.pull(close_without_answer)
+    world.respond_with(close_without_answer)
     statuses += [world.mirror("--once").status for _ in range(3)]
     world.show(ONE, ONE)
     done = world.mirror("--once")
@@ -58,7 +58,7 @@ def test_daemon_reports_once_and_its_passes_do_not_wait(world: World, webhook: W
     with running_daemon(world, interval="200ms") as daemon:
         daemon.wait_until(lambda: len(webhook.paths("GET")) >= 2, "a sign of life after each pass")
         webhook.hangs = True
-        world.pull(close_without_answer)
+        world.respond_with(close_without_answer)
         daemon.wait_until(lambda: bool(webhook.bodies()), "the message")
         passes = len(daemon.events("pass.finished"))
         daemon.wait_for("pass.finished", count=passes + 5)

@@ -142,7 +142,7 @@ def test_approval_during_a_running_pass_is_not_lost(world: World) -> None:
     running.start()
     while [replica.connections for replica in world.replicas] == seen:
         time.sleep(0.02)
-    approved = beside(world, world.folder / "desk", "approve", "syd-prod", thumbprint, "--no-pass")
+    approved = beside(world, world.folder / "laptop", "approve", "syd-prod", thumbprint, "--no-pass")
     running.join()
     assert (approved.status, passes[0].status) == (0, 3), (approved.err, passes[0].err)
     assert "published" in statuses(world).values()

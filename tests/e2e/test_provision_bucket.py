@@ -40,7 +40,7 @@ FOREIGN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class Gateway:
     """A bucket of the gateway that need not exist, as its owner and as anonymous requests see it."""
 
     gateway: Radosgw
@@ -54,7 +54,7 @@ class Gate:
             self.publish.bucket, region, partition_of(region), (DISCOVERY, JWKS), (self.publish.base_url,)
         )
 
-    def office(self, session: boto3.session.Session | None = None) -> S3Admin:
+    def admin(self, session: boto3.session.Session | None = None) -> S3Admin:
         return S3Admin(self.publish, session or new_session(), pause=lambda _: None)
 
     def fill(self) -> None:
@@ -92,35 +92,35 @@ class Gate:
 
 
 @pytest.fixture
-def gate(radosgw: Radosgw, radosgw_environment: Path) -> Iterator[Gate]:
+def gateway(radosgw: Radosgw, radosgw_environment: Path) -> Iterator[Gateway]:
     publish = radosgw.publish(f"oidc-{uuid.uuid4().hex[:12]}")
     config = Config(request_checksum_calculation="when_required")  # radosgw refuses trailing ones over TLS
     owner = new_session().client("s3", region_name="us-east-1", endpoint_url=radosgw.url, config=config)
-    yield Gate(radosgw, publish, owner, radosgw_environment)
+    yield Gateway(radosgw, publish, owner, radosgw_environment)
     owner.close()
 
 
-def mend(gate: Gate, session: boto3.session.Session | None = None) -> ProvisionPlan:
-    office = gate.office(session)
-    seen = office.look()
-    plan = plan_bucket(seen, gate.wanted())
-    office.apply(plan.differences, seen, lambda _: None)
+def mend(gateway: Gateway, session: boto3.session.Session | None = None) -> ProvisionPlan:
+    admin = gateway.admin(session)
+    seen = admin.look()
+    plan = plan_bucket(seen, gateway.wanted())
+    admin.apply(plan.differences, seen, lambda _: None)
     return plan
 
 
-def test_documents_of_another_configuration_stay_readable(gate: Gate) -> None:
+def test_documents_of_another_configuration_stay_readable(gateway: Gateway) -> None:
     """The command as `check` prints it: two configurations in one bucket, and anonymous requests read both."""
-    assert gate.command("--yes") == 0
-    gate.fill()
+    assert gateway.command("--yes") == 0
+    gateway.fill()
     theirs = (ObjectKey("other/.well-known/openid-configuration"), ObjectKey("other/openid/v1/jwks"))
-    statement = public_statement(gate.publish.bucket, (DISCOVERY, JWKS, *theirs), "aws")
-    gate.owner.put_bucket_policy(Bucket=gate.publish.bucket, Policy=compact(document(statement)))
+    statement = public_statement(gateway.publish.bucket, (DISCOVERY, JWKS, *theirs), "aws")
+    gateway.owner.put_bucket_policy(Bucket=gateway.publish.bucket, Policy=compact(document(statement)))
     for key in theirs:
-        gate.owner.put_object(Bucket=gate.publish.bucket, Key=key, Body=b"{}")
-    assert gate.command("--yes") == 0
-    assert [gate.anonymous("GET", key) for key in (JWKS, *theirs)] == [200, 200, 200]
-    assert gate.command("--yes", "--remove-unlisted") == 0
-    assert [gate.anonymous("GET", key) for key in (JWKS, *theirs)] == [200, 403, 403]
+        gateway.owner.put_object(Bucket=gateway.publish.bucket, Key=key, Body=b"{}")
+    assert gateway.command("--yes") == 0
+    assert [gateway.anonymous("GET", key) for key in (JWKS, *theirs)] == [200, 200, 200]
+    assert gateway.command("--yes", "--remove-unlisted") == 0
+    assert [gateway.anonymous("GET", key) for key in (JWKS, *theirs)] == [200, 403, 403]
 
 
 def codes(plan: ProvisionPlan) -> list[str]:
@@ -128,115 +128,115 @@ def codes(plan: ProvisionPlan) -> list[str]:
 
 
 def test_bucket_without_policy_is_mended_for_exactly_the_documents(
-    gate: Gate, capsys: pytest.CaptureFixture[str]
+    gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before, anonymous requests read nothing; after, both documents, but no other object, and they change nothing."""
-    gate.owner.create_bucket(Bucket=gate.publish.bucket)
-    gate.fill()
-    assert [gate.anonymous("GET", key) for key in (DISCOVERY, JWKS)] == [403, 403]
-    assert gate.command() == 0
+    gateway.owner.create_bucket(Bucket=gateway.publish.bucket)
+    gateway.fill()
+    assert [gateway.anonymous("GET", key) for key in (DISCOVERY, JWKS)] == [403, 403]
+    assert gateway.command() == 0
     assert "done bucket policy" in capsys.readouterr().out
-    assert [gate.anonymous("GET", key) for key in (DISCOVERY, JWKS)] == [200, 200]
-    assert gate.anonymous("GET", SECRET) == 403
-    assert gate.anonymous("GET", "") == 403
-    assert gate.anonymous("PUT", JWKS, b'{"keys":[]}') == 403
-    assert gate.anonymous("PUT", "id/new", b"x") == 403
-    assert gate.anonymous("DELETE", JWKS) == 403
-    assert gate.owner.get_object(Bucket=gate.publish.bucket, Key=JWKS)["Body"].read() == b"{}"
+    assert [gateway.anonymous("GET", key) for key in (DISCOVERY, JWKS)] == [200, 200]
+    assert gateway.anonymous("GET", SECRET) == 403
+    assert gateway.anonymous("GET", "") == 403
+    assert gateway.anonymous("PUT", JWKS, b'{"keys":[]}') == 403
+    assert gateway.anonymous("PUT", "id/new", b"x") == 403
+    assert gateway.anonymous("DELETE", JWKS) == 403
+    assert gateway.owner.get_object(Bucket=gateway.publish.bucket, Key=JWKS)["Body"].read() == b"{}"
 
 
-def test_second_run_sends_no_write(gate: Gate) -> None:
+def test_second_run_sends_no_write(gateway: Gateway) -> None:
     """What stands is recognised whichever way the store writes it, so nothing is sent again."""
-    assert codes_of(mend(gate)) == ["create_bucket", "enable_versioning", "put_policy"]
+    assert codes_of(mend(gateway)) == ["create_bucket", "enable_versioning", "put_policy"]
     session = new_session()
     with recorded(session) as calls:
-        assert mend(gate, session).differences == ()
+        assert mend(gateway, session).differences == ()
     assert calls.writes == []
     assert "s3.GetBucketPolicy" in calls.operations
 
 
-def test_dry_run_prints_the_plan_and_changes_nothing(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_prints_the_plan_and_changes_nothing(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     """The differences are printed, the exit status is 0, and the bucket still does not exist."""
-    assert gate.command("--dry-run") == 0
+    assert gateway.command("--dry-run") == 0
     out = capsys.readouterr().out
     assert "change bucket: does not exist" in out
-    assert f"+ arn:aws:s3:::{gate.publish.bucket}/{JWKS}" in out
-    with pytest.raises(gate.owner.exceptions.ClientError, match="404"):
-        gate.owner.head_bucket(Bucket=gate.publish.bucket)
+    assert f"+ arn:aws:s3:::{gateway.publish.bucket}/{JWKS}" in out
+    with pytest.raises(gateway.owner.exceptions.ClientError, match="404"):
+        gateway.owner.head_bucket(Bucket=gateway.publish.bucket)
 
 
-def test_whole_command_repeated_says_that_nothing_is_left(gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
+def test_whole_command_repeated_says_that_nothing_is_left(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
     """The bucket is made whole, and the second call finds nothing to do."""
-    assert gate.command("--yes") == 0
-    assert gate.owner.get_bucket_versioning(Bucket=gate.publish.bucket)["Status"] == "Enabled"
+    assert gateway.command("--yes") == 0
+    assert gateway.owner.get_bucket_versioning(Bucket=gateway.publish.bucket)["Status"] == "Enabled"
     capsys.readouterr()
-    assert gate.command("--yes") == 0
+    assert gateway.command("--yes") == 0
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_statement_of_others_is_kept_and_ours_corrected(gate: Gate) -> None:
+def test_statement_of_others_is_kept_and_ours_corrected(gateway: Gateway) -> None:
     """A statement that was widened under our Sid is narrowed again, and the other statements stay as they were."""
-    bucket = gate.publish.bucket
+    bucket = gateway.publish.bucket
     foreign = {**FOREIGN, "Resource": f"arn:aws:s3:::{bucket}/*"}
     ours = {**FOREIGN, "Sid": PUBLIC_SID, "Effect": "Allow", "Action": "s3:*", "Resource": f"arn:aws:s3:::{bucket}/*"}
-    gate.owner.create_bucket(Bucket=bucket)
+    gateway.owner.create_bucket(Bucket=bucket)
     policy = json.dumps({"Version": "2012-10-17", "Statement": [ours, foreign]})
-    gate.owner.put_bucket_policy(Bucket=bucket, Policy=policy)
-    gate.fill()
-    assert gate.anonymous("GET", SECRET) == 200
-    mend(gate)
-    assert [each["Sid"] for each in gate.statements()] == ["Theirs", PUBLIC_SID]
-    assert gate.statements()[0] == foreign
-    assert (gate.anonymous("GET", SECRET), gate.anonymous("GET", JWKS)) == (403, 200)
+    gateway.owner.put_bucket_policy(Bucket=bucket, Policy=policy)
+    gateway.fill()
+    assert gateway.anonymous("GET", SECRET) == 200
+    mend(gateway)
+    assert [each["Sid"] for each in gateway.statements()] == ["Theirs", PUBLIC_SID]
+    assert gateway.statements()[0] == foreign
+    assert (gateway.anonymous("GET", SECRET), gateway.anonymous("GET", JWKS)) == (403, 200)
 
 
-def test_policy_that_moved_meanwhile_is_not_overwritten(gate: Gate) -> None:
+def test_policy_that_moved_meanwhile_is_not_overwritten(gateway: Gateway) -> None:
     """A concurrent change of the policy between read and put is not lost."""
-    mend(gate)
-    gate.owner.delete_bucket_policy(Bucket=gate.publish.bucket)
-    office = gate.office()
-    seen = office.look()
-    plan = plan_bucket(seen, gate.wanted())
-    foreign = {**FOREIGN, "Resource": f"arn:aws:s3:::{gate.publish.bucket}/*"}
+    mend(gateway)
+    gateway.owner.delete_bucket_policy(Bucket=gateway.publish.bucket)
+    admin = gateway.admin()
+    seen = admin.look()
+    plan = plan_bucket(seen, gateway.wanted())
+    foreign = {**FOREIGN, "Resource": f"arn:aws:s3:::{gateway.publish.bucket}/*"}
     text = json.dumps({"Version": "2012-10-17", "Statement": [foreign]})
-    gate.owner.put_bucket_policy(Bucket=gate.publish.bucket, Policy=text)
+    gateway.owner.put_bucket_policy(Bucket=gateway.publish.bucket, Policy=text)
     with pytest.raises(Exception, match="Another writer changed") as caught:
-        office.apply(plan.differences, seen, lambda _: None)
+        admin.apply(plan.differences, seen, lambda _: None)
     assert caught.value.code == "PolicyChanged"  # type: ignore[attr-defined]  # a BucketError
-    assert [each["Sid"] for each in gate.statements()] == ["Theirs"]
+    assert [each["Sid"] for each in gateway.statements()] == ["Theirs"]
 
 
-def test_block_that_forbids_policies_is_lifted(gate: Gate) -> None:
+def test_block_that_forbids_policies_is_lifted(gateway: Gateway) -> None:
     """Where the bucket refuses every policy that opens something, ours is in force in the end."""
-    gate.owner.create_bucket(Bucket=gate.publish.bucket)
+    gateway.owner.create_bucket(Bucket=gateway.publish.bucket)
     everything = AccessBlock(block_policy=True, restrict_buckets=True).switches()
-    gate.owner.put_public_access_block(
-        Bucket=gate.publish.bucket,
+    gateway.owner.put_public_access_block(
+        Bucket=gateway.publish.bucket,
         PublicAccessBlockConfiguration=everything,  # type: ignore[arg-type]  # a TypedDict by another name
     )
-    mend(gate)
-    seen = gate.office().look()
+    mend(gateway)
+    seen = gateway.admin().look()
     assert seen.block == AccessBlock()
-    gate.fill()
-    assert gate.anonymous("GET", JWKS) == 200
+    gateway.fill()
+    assert gateway.anonymous("GET", JWKS) == 200
 
 
-def test_bucket_of_another_account_is_reported(gate: Gate) -> None:
+def test_bucket_of_another_account_is_reported(gateway: Gateway) -> None:
     """The bucket belongs to another account: the plan reports it, and nothing is written."""
-    gate.owner.create_bucket(Bucket=gate.publish.bucket)
+    gateway.owner.create_bucket(Bucket=gateway.publish.bucket)
     other_account = new_session(aws_access_key_id="other", aws_secret_access_key="other")
     with recorded(other_account) as calls:
-        seen = gate.office(other_account).look()
-        plan = plan_bucket(seen, gate.wanted())
+        seen = gateway.admin(other_account).look()
+        plan = plan_bucket(seen, gateway.wanted())
     assert [each.code for each in plan.problems] == ["foreign_bucket"]
     assert plan.differences == ()
     assert calls.writes == []
 
 
-def test_plan_for_a_store_that_is_not_aws_has_notes_only(gate: Gate) -> None:
+def test_plan_for_a_store_that_is_not_aws_has_notes_only(gateway: Gateway) -> None:
     """What only AWS answers is missing, and that is no failure."""
-    mend(gate)
-    seen = gate.office().look()
+    mend(gateway)
+    seen = gateway.admin().look()
     assert replace(seen, unknown=(), policy=None) == BucketState(
         "ours", versioning="Enabled", block=AccessBlock(), is_aws=False
     )

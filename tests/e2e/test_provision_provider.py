@@ -206,7 +206,7 @@ def refusal(code: str = "AccessDenied", status: int = 403) -> Any:
 # ------------------------------------------------------------------------------------------- a bucket of AWS
 
 
-def offices(moto: Moto) -> tuple[S3Admin, DesiredBucket, boto3.session.Session]:
+def bucket_admin(moto: Moto) -> tuple[S3Admin, DesiredBucket, boto3.session.Session]:
     publish = PublishSettings("oidc-bucket", REGION, BASE)
     keys = (ObjectKey("a/.well-known/openid-configuration"), ObjectKey("a/openid/v1/jwks"))
     session = new_session()
@@ -219,12 +219,12 @@ def offices(moto: Moto) -> tuple[S3Admin, DesiredBucket, boto3.session.Session]:
 
 def test_bucket_of_aws_is_made_whole(moto: Moto) -> None:
     """In its region, without ACLs, versioned, open by policy alone; and a second look finds nothing to do."""
-    office, wanted, session = offices(moto)
+    admin, wanted, session = bucket_admin(moto)
     with recorded(session) as calls:
-        seen = office.look()
-        office.apply(plan_bucket(seen, wanted).differences, seen, lambda _: None)
+        seen = admin.look()
+        admin.apply(plan_bucket(seen, wanted).differences, seen, lambda _: None)
         writes = list(calls.writes)
-        again = office.look()
+        again = admin.look()
         assert plan_bucket(again, wanted).differences == ()
     assert (
         calls.writes
@@ -236,17 +236,17 @@ def test_bucket_of_aws_is_made_whole(moto: Moto) -> None:
 
 def test_bucket_in_another_region_is_refused(moto: Moto) -> None:
     """The region is part of the issuer's host, so a bucket elsewhere cannot serve it."""
-    office, wanted, session = offices(moto)
+    admin, wanted, session = bucket_admin(moto)
     where: Any = {"LocationConstraint": "eu-west-1"}
     session.client("s3", region_name="eu-west-1").create_bucket(Bucket="oidc-bucket", CreateBucketConfiguration=where)
-    plan = plan_bucket(office.look(), wanted)
+    plan = plan_bucket(admin.look(), wanted)
     assert [each.code for each in plan.problems] == ["wrong_region"]
     assert "eu-west-1" in plan.problems[0].remedy
 
 
 def test_step_that_is_refused_while_s3_settles_is_tried_again(moto: Moto) -> None:
     """S3 needs seconds after a change: the policy goes through in the end, and what stays refused is told."""
-    office, wanted, session = offices(moto)
+    admin, wanted, session = bucket_admin(moto)
     refusals = iter([refusal()] * 3)
 
     def refuse(**_: object) -> Any:
@@ -259,9 +259,9 @@ def test_step_that_is_refused_while_s3_settles_is_tried_again(moto: Moto) -> Non
     seen = patient.look()
     patient.apply(plan_bucket(seen, wanted).differences, seen, lambda _: None)
     assert len(pauses) == 3
-    assert plan_bucket(office.look(), wanted).differences == ()
+    assert plan_bucket(admin.look(), wanted).differences == ()
     session.events.register("before-call.s3.PutBucketVersioning", lambda **_: refusal())
-    suspended, refused = replace(office.look(), versioning=None), S3Admin(publish, session)
+    suspended, refused = replace(admin.look(), versioning=None), S3Admin(publish, session)
     with pytest.raises(BucketError) as caught:
         refused.apply(plan_bucket(suspended, wanted).differences, suspended, lambda _: None)
     assert (caught.value.code, len(pauses)) == ("AccessDenied", 3)
@@ -280,18 +280,18 @@ EVERYTHING = dict.fromkeys(("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicP
 )
 def test_block_of_the_account_is_seen(moto: Moto, answer: Any, block: bool) -> None:
     """What the account forbids wins, so it is asked for beside the bucket."""
-    office, wanted, session = offices(moto)
+    admin, wanted, session = bucket_admin(moto)
     session.events.register("before-call.s3-control.GetPublicAccessBlock", lambda **_: answer)
-    seen = office.look()
+    seen = admin.look()
     assert seen.unknown == ()
     assert [each.code for each in plan_bucket(seen, wanted).problems] == ["account_block"] * block
 
 
 def test_block_of_the_account_that_may_not_be_seen_is_a_note(moto: Moto) -> None:
     """An administrator of one bucket may do without that right."""
-    office, wanted, session = offices(moto)
+    admin, wanted, session = bucket_admin(moto)
     session.events.register("before-call.s3-control.GetPublicAccessBlock", lambda **_: refusal())
-    plan = plan_bucket(office.look(), wanted)
+    plan = plan_bucket(admin.look(), wanted)
     assert ([each.code for each in plan.notes], plan.problems) == (["not_seen"], ())
 
 
@@ -305,30 +305,30 @@ def test_block_of_the_account_that_may_not_be_seen_is_a_note(moto: Moto) -> None
 )
 def test_what_decides_and_may_not_be_seen_is_a_failure(moto: Moto, operation: str, right: str) -> None:
     """Nothing is planned on a guess: the right that is missing is named."""
-    office, _, session = offices(moto)
+    admin, _, session = bucket_admin(moto)
     where: Any = {"LocationConstraint": REGION}
     session.client("s3", region_name=REGION).create_bucket(Bucket="oidc-bucket", CreateBucketConfiguration=where)
     session.events.register(f"before-call.{operation}", lambda **_: refusal())
     with pytest.raises(BucketError) as caught:
-        office.look()
+        admin.look()
     assert f"`{right}`" in caught.value.remedy
 
 
 def test_bucket_that_cannot_be_looked_at_is_a_failure(moto: Moto) -> None:
     """An answer that says neither "yours", "nobody's" nor "not yours" plans nothing."""
-    office, _, session = offices(moto)
+    admin, _, session = bucket_admin(moto)
     session.events.register("before-call.s3.HeadBucket", lambda **_: refusal("SlowDown", 503))
     with pytest.raises(BucketError):
-        office.look()
+        admin.look()
 
 
 def test_store_without_a_setting_gets_a_note(moto: Moto) -> None:
     """A store that speaks S3 without all of it is provisioned as far as it goes."""
-    _, wanted, session = offices(moto)
+    _, wanted, session = bucket_admin(moto)
     session.client("s3", region_name="us-east-1").create_bucket(Bucket="oidc-bucket")
     session.events.register("before-call.s3.GetBucketOwnershipControls", lambda **_: refusal("NotImplemented", 501))
-    office = S3Admin(PublishSettings("oidc-bucket", REGION, BASE, endpoint_url=moto.url), session)
-    seen = office.look()
+    admin = S3Admin(PublishSettings("oidc-bucket", REGION, BASE, endpoint_url=moto.url), session)
+    seen = admin.look()
     assert "The store knows no object ownership." in seen.unknown
     assert [each.code for each in plan_bucket(seen, wanted).differences] == ["enable_versioning", "put_policy"]
 
@@ -337,18 +337,18 @@ def test_store_without_a_setting_gets_a_note(moto: Moto) -> None:
 def test_store_that_demands_the_location_gets_it(store: Store) -> None:
     """To a store that is not AWS the first request names no region. If the store refuses it, the second one does."""
     publish = store.server.publish(f"new-{uuid.uuid4().hex}")
-    office = S3Admin(publish, new_session())
+    admin = S3Admin(publish, new_session())
     wanted = DesiredBucket(publish.bucket, REGION, "aws", (ObjectKey("jwks"),), (publish.base_url,))
-    seen = office.look()
+    seen = admin.look()
     plan = plan_bucket(seen, wanted)
     assert (plan.differences[0].code, plan.differences[0].after) == ("create_bucket", f"exists in {REGION}")
-    office.apply(plan.differences, seen, lambda _: None)
-    assert plan_bucket(office.look(), wanted).differences == ()
+    admin.apply(plan.differences, seen, lambda _: None)
+    assert plan_bucket(admin.look(), wanted).differences == ()
 
 
 def test_absent_bucket_of_another_owner_is_not_made_here(moto: Moto) -> None:
     """A bucket that the configuration gives to one account is never made in another."""
-    _, wanted, session = offices(moto)
-    office = S3Admin(PublishSettings("oidc-bucket", REGION, BASE, expected_bucket_owner="999999999999"), session)
-    plan = plan_bucket(office.look(), wanted)
+    _, wanted, session = bucket_admin(moto)
+    admin = S3Admin(PublishSettings("oidc-bucket", REGION, BASE, expected_bucket_owner="999999999999"), session)
+    plan = plan_bucket(admin.look(), wanted)
     assert ([each.code for each in plan.problems], plan.differences) == (["wrong_account"], ())

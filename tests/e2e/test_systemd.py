@@ -43,7 +43,7 @@ def config_of(world: World, port: int) -> str:
     return json.dumps(world.config | changes | {"publish": publish | {"readback": readback}})
 
 
-def furnish(machine: Booted, world: World, port: int) -> None:
+def configure(machine: Booted, world: World, port: int) -> None:
     """What an administrator writes: the configuration, credentials, and a drop-in for this store's CA."""
     machine.write(CONFIG, config_of(world, port))
     machine.write("/etc/oidc-mirror/cluster-ca.crt", (world.folder / "cluster-ca.crt").read_text())
@@ -227,7 +227,7 @@ def test_units_do_their_work_for_years(s3_server: S3Server, tmp_path: Path) -> N
     port = free_port()
     with running_world(s3_server, tmp_path) as world, booted(tmp_path) as machine:
         world.show(ONE, ONE)
-        furnish(machine, world, port)
+        configure(machine, world, port)
         judge_installation(machine)
         judge_guide(machine)
         judge_daemon(machine)

@@ -79,7 +79,7 @@ def tampered(store_url: str, tmp_path: Path) -> Iterator[Tampered]:
     publish = PublishSettings(
         name, "us-east-1", BASE_URL, endpoint_url=store_url, readback=ReadbackSettings(enabled=False)
     )
-    situation.world.publish = lambda **_: publish  # type: ignore[method-assign]  # a lever of the fake
+    situation.world.publish = lambda **_: publish  # type: ignore[method-assign]  # a switch of the fake
     with closing(S3Bucket(publish, puts=2)) as bucket:
         yield Tampered(situation, bucket, client, name)
     client.close()

@@ -171,7 +171,7 @@ def reported(found: AbstractSet[KeyId]) -> str:
 
 
 @dataclass
-class Lever:
+class Interruption:
     """Calls `act` once, at the n-th access to git, the remote or the bucket."""
 
     countdown: int = 0
@@ -237,7 +237,7 @@ class Contract:
         self.number = number
         self.chance = self.chance_of("begin")
         self.trace: list[str] = []
-        self.lever = Lever()
+        self.interruption = Interruption()
         self.violations: list[str] = []
         self.kind, self.attackers = "trusted", "nobody"
         self.fleet = Fleet(folder, policy=KeyPolicy(retain_removed=RETAIN, kid="opaque"))
@@ -320,9 +320,9 @@ class Contract:
         return self.fleet.mirror(
             source=FakeSource(),
             allowed=(OPERATOR,) if self.is_signed else (),
-            before=self.lever.step,
-            after=self.lever.step,
-            before_put=self.lever.step,
+            before=self.interruption.step,
+            after=self.interruption.step,
+            before_put=self.interruption.step,
         )
 
     def replicas_change(self) -> None:
@@ -539,13 +539,13 @@ class Contract:
             self.die(self.mirrors[which], ASKED[which], at)
 
     def die(self, mirror: GitMirror, asked: tuple[int, int], at: int) -> None:
-        self.lever.countdown, self.lever.act = at, _die
+        self.interruption.countdown, self.interruption.act = at, _die
         try:
             self.run(mirror, asked)
         except Killed:
             self.running.clear()
         finally:
-            self.lever.act = None
+            self.interruption.act = None
 
     def something_happens_in_the_middle(self) -> None:
         which, who = self.chance.choice(MIRRORS), self.chance.choice(MEANWHILE)
@@ -560,11 +560,11 @@ class Contract:
             self.happens(f"in the middle of a pass: {who}")
             acts[who]()
 
-        self.lever.countdown, self.lever.act = self.chance.randrange(MOMENTS), meanwhile
+        self.interruption.countdown, self.interruption.act = self.chance.randrange(MOMENTS), meanwhile
         try:
             self.run(self.mirrors[which], ASKED[which])
         finally:
-            self.lever.act = None
+            self.interruption.act = None
 
     def days_pass(self) -> None:
         """Three days: enough for a key to return, to be missing again, to retire, and to be dropped."""

@@ -69,7 +69,7 @@ def watch(daemon: Daemon, world: World, credentials: Path, passes: int) -> list[
         done = len(daemon.events("pass.finished"))
         failing = done % FAILING_EVERY > FAILING_EVERY - 6
         for replica in world.replicas:
-            replica.pull(close_without_answer) if failing else replica.serve()
+            replica.respond_with(close_without_answer) if failing else replica.serve()
         credentials.write_text(f"# rotated {done // ROTATED_EVERY} times\n")
         if done < WARM_UP:
             continue

@@ -1,9 +1,9 @@
-"""An apiserver for tests: real TLS on a free loopback port, answers as raw bytes, and a lever for each fault.
+"""An apiserver for tests: real TLS on a free loopback port, answers as raw bytes, and a responder for each fault.
 
 with Apiserver() as server:
     server.serve(discovery=capture("01-rsa1/anonymous-bound-discovery").raw, jwks=...)
     server.once(capture("23-too-many-requests/discovery-429").raw)     # the next request only
-    server.pull(endless_body)                                          # from now on
+    server.respond_with(endless_body)                                          # from now on
     ... server.url, server.requests ...
 """
 
@@ -40,7 +40,7 @@ class Request:
 
 
 class Connection:
-    """The server's end of one connection, in the hands of a lever."""
+    """The server's end of one connection, as a responder has it."""
 
     def __init__(self, number: int, sock: socket.socket, ended: threading.Event) -> None:
         self.number = number
@@ -60,7 +60,7 @@ class Connection:
         socket.socket.close(self.sock)
 
 
-Lever = Callable[[Connection, bytes], None]
+Responder = Callable[[Connection, bytes], None]
 """Answers one request in place of the server; the bytes are what it would have sent."""
 
 
@@ -70,10 +70,10 @@ def raw_answer(status: str, body: bytes = b"", **headers: str) -> bytes:
     return "\r\n".join([*lines, f"content-length: {len(body)}", "", ""]).encode() + body
 
 
-# ------------------------------------------------------------------------------------------------- levers
+# ------------------------------------------------------------------------------------------------- responders
 
 
-def always(raw: bytes) -> Lever:
+def always(raw: bytes) -> Responder:
     return lambda connection, _: connection.send(raw)
 
 
@@ -139,7 +139,7 @@ def endless_error_body(connection: Connection, _: bytes) -> None:
     _repeat(connection, b"no " * 5_000)
 
 
-def slowly(seconds: float) -> Lever:
+def slowly(seconds: float) -> Responder:
     def answer_late(connection: Connection, raw: bytes) -> None:
         connection.wait(seconds)
         connection.send(raw)
@@ -186,8 +186,8 @@ class Apiserver:
         self.requests: list[Request] = []
         self.connections = 0
         self._answers: dict[str, bytes] = {}
-        self._lever: Lever | None = None
-        self._next: deque[Lever] = deque()
+        self._responder: Responder | None = None
+        self._next: deque[Responder] = deque()
         self._ended = threading.Event()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -201,18 +201,18 @@ class Apiserver:
             self._answers[DISCOVERY_PATH] = discovery
         if jwks is not None:
             self._answers[JWKS_PATH] = jwks
-        self._lever = None
+        self._responder = None
 
     def answer(self, target: str, raw: bytes) -> None:
         """From now on answer requests for `target` with these raw bytes."""
         self._answers[target] = raw
 
-    def pull(self, lever: Lever) -> None:
-        """From now on let `lever` answer every request, until the next `serve`."""
-        self._lever = lever
+    def respond_with(self, responder: Responder) -> None:
+        """From now on let `responder` answer every request, until the next `serve`."""
+        self._responder = responder
 
-    def once(self, *answers: bytes | Lever) -> None:
-        """Answer the next requests, one each, with these raw bytes or levers."""
+    def once(self, *answers: bytes | Responder) -> None:
+        """Answer the next requests, one each, with these raw bytes or responders."""
         self._next.extend(always(answer) if isinstance(answer, bytes) else answer for answer in answers)
 
     def wait_until_all_disconnected(self) -> None:
@@ -296,12 +296,12 @@ class Apiserver:
                     self._open.discard(secure)
 
     def _talk(self, connection: Connection) -> None:
-        # No makefile(): it would keep the socket open after a lever has closed it.
+        # No makefile(): it would keep the socket open after a responder has closed it.
         for request in _requests(connection):
             self.requests.append(request)
-            lever = self._next.popleft() if self._next else self._lever
+            responder = self._next.popleft() if self._next else self._responder
             raw = self._answers.get(request.target, _NO_SUCH_PATH)
-            (lever or always(raw))(connection, raw)
+            (responder or always(raw))(connection, raw)
             if connection.sock.fileno() < 0:
                 return
 

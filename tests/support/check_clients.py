@@ -104,8 +104,8 @@ class FakeHistoryView:
         return self.state
 
 
-def instruments(world: FakeWorld, aws: FakeAws | None = None, history: FakeHistoryView | None = None) -> CheckClients:
-    """The instruments that look at a fake world."""
+def clients_of(world: FakeWorld, aws: FakeAws | None = None, history: FakeHistoryView | None = None) -> CheckClients:
+    """Clients of a fake world."""
     ports = world.ports()
     return CheckClients(
         source=ports.source,

@@ -1,7 +1,6 @@
 """Hooks for pytest: the order of the collected tests, and which of them are measured for coverage."""
 
 import gc
-from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -59,17 +58,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     together. The first tests of a queue are never taken over, so a file with an expensive fixture, such as an image,
     stays with one worker.
     """
-    limits: defaultdict[str, float] = defaultdict(float)
+    ranks: dict[object, tuple[float, int]] = {}
     for item in items:
-        if item.get_closest_marker("hypothesis") or _MEASURED.isdisjoint(_file(item).split("/")):
+        folders = item.path.parts
+        if item.get_closest_marker("hypothesis") or _MEASURED.isdisjoint(folders):
             item.add_marker("unmeasured")
-        limits[_file(item)] = max(limits[_file(item)], _own_limit(item))
-
-    def rank(item: pytest.Item) -> tuple[float, int]:
-        folders = [number for number, name in enumerate(_WHOLE_PROGRAMS) if name in _file(item).split("/")]
-        return -limits[_file(item)], min(folders, default=len(_WHOLE_PROGRAMS))
-
-    items.sort(key=rank)  # the sort is stable: each file stays together, in its order
+        programs = [number for number, name in enumerate(_WHOLE_PROGRAMS) if name in folders]
+        rank = -_own_limit(item), min(programs, default=len(_WHOLE_PROGRAMS))
+        ranks[item.path] = min(rank, ranks.get(item.path, rank))
+    items.sort(key=lambda item: ranks[item.path])  # the sort is stable: each file stays together, in its order
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -130,10 +127,6 @@ def _measure(config: pytest.Config, wanted: bool) -> None:
     controller = _controller(config)
     if controller is not None and controller.started is not wanted:
         (controller.resume if wanted else controller.pause)()
-
-
-def _file(item: pytest.Item) -> str:
-    return item.nodeid.partition("::")[0]
 
 
 def _own_limit(item: pytest.Item) -> float:

@@ -1,4 +1,4 @@
-"""The outside world in memory: one fake a port of mirror.ports, with a lever for each fault."""
+"""The outside world in memory: one fake a port of mirror.ports, with a switch for each fault."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence

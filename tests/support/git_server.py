@@ -1,4 +1,4 @@
-"""A git server over https: `git http-backend` behind real TLS and a password, with a lever for who may log in."""
+"""A git server over https: `git http-backend` behind real TLS and a password, with a switch for who may log in."""
 
 import os
 import ssl
@@ -19,7 +19,7 @@ SILENT_SECONDS = 5.0
 
 @dataclass
 class GitServer:
-    """Serves the repositories in `root` to clients with `USER` and `password`; both levers may change at any time."""
+    """Serves the repositories in `root` to clients with `USER` and `password`; both may change at any time."""
 
     root: Path
     password: str

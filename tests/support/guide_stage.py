@@ -131,7 +131,7 @@ class GuideStage(DemoStage):
     def forbid_reading(self, _: re.Match[str], __: Direction) -> None:
         body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
         host = self.stack.enter_context(public_host())
-        host.pull(always(raw_answer("403 Forbidden", body, content_type="application/xml", server="AmazonS3")))
+        host.respond_with(always(raw_answer("403 Forbidden", body, content_type="application/xml", server="AmazonS3")))
         self.world.config["publish"]["readback"]["connect_to"] = f"localhost:{host.port}"
 
     def answer_as(self, found: re.Match[str], _: Direction) -> None:
@@ -139,7 +139,7 @@ class GuideStage(DemoStage):
         self._replica(found).serve(discovery=discovery, jwks=jwks)
 
     def overload(self, found: re.Match[str], _: Direction) -> None:
-        self._replica(found).pull(always(raw_answer("503 Service Unavailable", b"apiserver not ready")))
+        self._replica(found).respond_with(always(raw_answer("503 Service Unavailable", b"apiserver not ready")))
 
     def _replica(self, found: re.Match[str]) -> Apiserver:
         return self.world.replicas[int(found["replica"]) - 1]

@@ -93,12 +93,12 @@ def report(*issuers: IssuerReport, **changes: object) -> Report:
 
 
 def after(*reports: Report, begin: PassHistory | None = None, of: Settings | None = None) -> PassHistory:
-    """The chronicle after these passes, whose settings have the issuers of the last one unless they are given."""
+    """The history after these passes, whose settings have the issuers of the last one unless they are given."""
     names = dict.fromkeys(each.name for each in reports[-1].issuers) if reports else ()
-    chronicle = (begin or PassHistory()).configured(publications(of or settings(*names)))
+    pass_history = (begin or PassHistory()).configured(publications(of or settings(*names)))
     for each in reports:
-        chronicle = chronicle.after(each, ended_at=each.now, seconds=0.5, commits=COMMITS)
-    return chronicle
+        pass_history = pass_history.after(each, ended_at=each.now, seconds=0.5, commits=COMMITS)
+    return pass_history
 
 
 COMMITS = (

@@ -21,7 +21,7 @@ Ending = Literal["", "silent", "closed", "reset"]
 
 
 @dataclass(frozen=True, slots=True)
-class Weather:
+class LineFaults:
     """The faults of one connection.
 
     It forwards pieces of at most `piece_bytes`, each after `delay_seconds`. After `most_bytes` in both directions
@@ -40,28 +40,28 @@ class Weather:
         return self.ending or dribbled or ("delayed" if self.delay_seconds else "fine")
 
 
-def fine() -> Weather:
-    return Weather()
+def no_faults() -> LineFaults:
+    return LineFaults()
 
 
-def rough(chance: Random) -> Weather:
-    """Half of the connections are fine; the others are slow, or break anywhere in handshake, request or response."""
+def random_faults(chance: Random) -> LineFaults:
+    """Half of the connections are good; the others are slow, or break anywhere in handshake, request or response."""
     most_bytes = int(chance.choice((0, 100, 2000, 6000)) * chance.uniform(0.5, 2.0))
-    delayed = Weather(delay_seconds=chance.uniform(0.01, 0.1))
-    dribbled = Weather(delay_seconds=0.001, piece_bytes=chance.randrange(20, 400))
-    silent = Weather(ending="silent", most_bytes=most_bytes)
-    closed = Weather(ending="closed", most_bytes=most_bytes)
-    reset = Weather(ending="reset", most_bytes=most_bytes)
-    return chance.choices((fine(), delayed, dribbled, silent, closed, reset), weights=(9, 2, 2, 2, 3, 3))[0]
+    delayed = LineFaults(delay_seconds=chance.uniform(0.01, 0.1))
+    dribbled = LineFaults(delay_seconds=0.001, piece_bytes=chance.randrange(20, 400))
+    silent = LineFaults(ending="silent", most_bytes=most_bytes)
+    closed = LineFaults(ending="closed", most_bytes=most_bytes)
+    reset = LineFaults(ending="reset", most_bytes=most_bytes)
+    return chance.choices((no_faults(), delayed, dribbled, silent, closed, reset), weights=(9, 2, 2, 2, 3, 3))[0]
 
 
 @dataclass(slots=True)
 class RoughLine:
-    """A proxy to the loopback port `target`. It calls `weather` for each connection; `met` counts the results."""
+    """A proxy to the loopback port `target`. It calls `faults` for each connection; `met` counts the results."""
 
     target: int
     port: int
-    weather: Callable[[], Weather] = fine
+    faults: Callable[[], LineFaults] = no_faults
     met: Counter[str] = field(default_factory=Counter)
     workers: list[Thread] = field(default_factory=list)
     ended: Event = field(default_factory=Event)
@@ -72,38 +72,38 @@ class RoughLine:
 
     def clear(self) -> None:
         """Forward everything from now on; close existing connections and wait until they have ended."""
-        self.weather = fine
+        self.faults = no_faults
         self.ended.set()
         while self.workers:
             self.workers.pop().join()
         self.ended = Event()
 
     def carry(self, client: socket.socket, ended: Event) -> None:
-        """Forward bytes between `client` and the target with the faults of `weather`, until one side closes."""
-        weather = self.weather()
-        self.met[weather.name] += 1
+        """Forward bytes between `client` and the target with the faults of `faults`, until one side closes."""
+        faults = self.faults()
+        self.met[faults.name] += 1
         with client, suppress(OSError), socket.create_connection(("127.0.0.1", self.target), timeout=10) as server:
             client.settimeout(10)
-            if _talk(client, server, weather, ended) == "reset":
+            if _talk(client, server, faults, ended) == "reset":
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close() sends RST
 
 
-def _talk(client: socket.socket, server: socket.socket, weather: Weather, ended: Event) -> Ending:
+def _talk(client: socket.socket, server: socket.socket, faults: LineFaults, ended: Event) -> Ending:
     """Forward until one side closes or the fault occurs. Returns how the connection ended."""
-    left_bytes, listening = weather.most_bytes, [client, server]
+    left_bytes, listening = faults.most_bytes, [client, server]
     while not ended.is_set():
         for source in select.select(listening, [], [], POLL_SECONDS)[0]:
-            data = source.recv(weather.piece_bytes)
-            if not data and (source is client or weather.ending != "silent"):
+            data = source.recv(faults.piece_bytes)
+            if not data and (source is client or faults.ending != "silent"):
                 return "closed"
             if not data:
                 listening.remove(source)  # the client does not notice that the target closed
-            ended.wait(weather.delay_seconds)
-            carried = data[:left_bytes] if weather.ending else data
+            ended.wait(faults.delay_seconds)
+            carried = data[:left_bytes] if faults.ending else data
             (server if source is client else client).sendall(carried)
             left_bytes -= len(carried)
-            if len(carried) < len(data) and weather.ending != "silent":
-                return weather.ending
+            if len(carried) < len(data) and faults.ending != "silent":
+                return faults.ending
     return "closed"
 
 

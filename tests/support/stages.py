@@ -151,7 +151,7 @@ class DemoStage:
         body, long_ago = self.world.public(JWKS_KEY), formatdate(time.time() - HOUR_SECONDS, usegmt=True)
         headers = {"content_type": _JWKS, "cache_control": body.headers["cache-control"], "last_modified": long_ago}
         host = self.stack.enter_context(public_host())
-        host.pull(always(raw_answer("200 OK", body.body, **headers)))
+        host.respond_with(always(raw_answer("200 OK", body.body, **headers)))
         self.world.config["publish"]["readback"]["connect_to"] = f"localhost:{host.port}"
 
     def let_time_pass(self, _: re.Match[str], __: Direction) -> None:

@@ -1,4 +1,4 @@
-"""A small STS on loopback that answers AssumeRoleWithWebIdentity as AWS does, with a lever for each error."""
+"""A small STS on loopback that answers AssumeRoleWithWebIdentity as AWS does, with a switch for each error."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A public host for the read-back: TLS for names that look like AWS, answers as raw bytes, a lever for each fault."""
+"""A public host for the read-back: TLS for names that look like AWS, raw bytes as answers, responders for faults."""
 
 from collections.abc import Iterator
 from pathlib import Path

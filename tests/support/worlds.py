@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support.apiserver import Apiserver, Lever
+from support.apiserver import Apiserver, Responder
 from support.captures import RawAnswer, capture
 from support.program import MIRROR, PROJECT, start
 from support.s3 import ACCESS_KEY, REGION, SECRET_KEY, S3Server
@@ -104,9 +104,9 @@ class World:
     def answer(self, replica: Apiserver, discovery: RawAnswer, jwks: RawAnswer) -> None:
         replica.serve(discovery=discovery.raw, jwks=jwks.raw)
 
-    def pull(self, lever: Lever) -> None:
+    def respond_with(self, responder: Responder) -> None:
         for replica in self.replicas:
-            replica.pull(lever)
+            replica.respond_with(responder)
 
     def environ(self) -> dict[str, str]:
         """The program's environment: without this machine's settings."""

@@ -137,7 +137,7 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class Truth:
+class FinalState:
     """The state after all passes: each key's state, both public documents, and the files beside the history."""
 
     keys: frozenset[tuple[str, str]]
@@ -152,7 +152,7 @@ def settle(scene: Scene) -> None:
     assert done.status == 0, (done.out, done.err)
 
 
-def truth(scene: Scene, never_lost: frozenset[str]) -> Truth:
+def final_state(scene: Scene, never_lost: frozenset[str]) -> FinalState:
     """The state, after checks: git = bucket, intact repositories, no lock file, no commit lost."""
     head = branch(scene.repository)
     assert head
@@ -175,7 +175,7 @@ def truth(scene: Scene, never_lost: frozenset[str]) -> Truth:
         fsck_strict(repository)
         assert list(repository.rglob("*.lock")) == []
     keys = frozenset((record.key.thumbprint, record.status.value) for record in ledger.records)
-    return Truth(keys, rendered.jwks, rendered.discovery, frozenset(state_files(scene)))
+    return FinalState(keys, rendered.jwks, rendered.discovery, frozenset(state_files(scene)))
 
 
 def state_files(scene: Scene) -> Iterator[str]:
@@ -183,7 +183,7 @@ def state_files(scene: Scene) -> Iterator[str]:
     yield from (path.name for path in (scene.folder / "state").iterdir())
 
 
-def expected(scene: Scene) -> tuple[Truth, ...]:
+def expected(scene: Scene) -> tuple[FinalState, ...]:
     """The states that the command may reach.
 
     If the cluster changes after the kill, an early kill may leave nothing of the first run, so there are two.
@@ -191,17 +191,17 @@ def expected(scene: Scene) -> tuple[Truth, ...]:
     scene.set_back()
     settle(scene)
     if scene.goes_on is None:
-        return (truth(scene, scene.heads),)
+        return (final_state(scene, scene.heads),)
     scene.goes_on()
     settle(scene)
-    both = truth(scene, scene.heads)
+    both = final_state(scene, scene.heads)
     scene.set_back()
     scene.goes_on()
     settle(scene)
-    return (both, truth(scene, scene.heads))
+    return (both, final_state(scene, scene.heads))
 
 
-def kill_and_settle(scene: Scene, wanted: tuple[Truth, ...], number: int, mode: Mode) -> Killed:
+def kill_and_settle(scene: Scene, wanted: tuple[FinalState, ...], number: int, mode: Mode) -> Killed:
     """Kill the command once, run it again, and check the result."""
     scene.set_back()
     killed = scene.killed(number, mode)
@@ -209,6 +209,6 @@ def kill_and_settle(scene: Scene, wanted: tuple[Truth, ...], number: int, mode: 
     if scene.goes_on is not None:
         scene.goes_on()
     settle(scene)
-    found = truth(scene, never_lost)
+    found = final_state(scene, never_lost)
     assert found in wanted, (number, mode, killed)
     return killed

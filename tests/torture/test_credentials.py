@@ -37,7 +37,7 @@ def by_user_info(folder: Path, url: str) -> str:
 
 
 @dataclass
-class Distant:
+class RemoteWorld:
     """A mirror and its remote, a git server over https."""
 
     world: World
@@ -67,7 +67,7 @@ class Distant:
 
 
 @pytest.fixture
-def distant(s3_server: S3Server, tmp_path: Path) -> Iterator[Distant]:
+def served(s3_server: S3Server, tmp_path: Path) -> Iterator[RemoteWorld]:
     remote = bare(tmp_path / "remote.git")
     with (
         running_world(s3_server, tmp_path) as world,
@@ -78,35 +78,35 @@ def distant(s3_server: S3Server, tmp_path: Path) -> Iterator[Distant]:
             "GIT_CONFIG_GLOBAL": str(tmp_path / ".gitconfig"),
             "GIT_SSL_CAINFO": str(ca_file(tmp_path, "git")),
         }
-        yield Distant(world, server, remote)
+        yield RemoteWorld(world, server, remote)
 
 
-def test_password_that_ends_delays_no_addition_and_is_never_shown(distant: Distant) -> None:
+def test_password_that_ends_delays_no_addition_and_is_never_shown(served: RemoteWorld) -> None:
     """All requests or only pushes are refused: new keys are published. Later all is pushed, and no commit is lost."""
-    distant.log_in(by_helper)
-    assert distant.run(keys=1).status == 0
-    assert distant.is_pushed()
-    first = branch(distant.remote)
+    served.log_in(by_helper)
+    assert served.run(keys=1).status == 0
+    assert served.is_pushed()
+    first = branch(served.remote)
     # The password expires.
-    distant.server.password = PASSWORD[::-1]
-    distant.server.statuses()
-    refused = distant.run("--output", "json", keys=2)
-    assert distant.server.statuses() == {401}
+    served.server.password = PASSWORD[::-1]
+    served.server.statuses()
+    refused = served.run("--output", "json", keys=2)
+    assert served.server.statuses() == {401}
     assert [each["event"] for each in refused.report()["events"]] == ["remote.unreachable"]
-    assert (distant.public_kids(), branch(distant.remote)) == (2, first)
-    second = distant.world.git("rev-parse", "main").strip()
+    assert (served.public_kids(), branch(served.remote)) == (2, first)
+    second = served.world.git("rev-parse", "main").strip()
     # Another password allows only reading.
-    distant.server.password, distant.server.takes_pushes = PASSWORD, False
-    distant.log_in(by_user_info)
-    reported = distant.run("--output", "json", keys=3).report()["events"]
+    served.server.password, served.server.takes_pushes = PASSWORD, False
+    served.log_in(by_user_info)
+    reported = served.run("--output", "json", keys=3).report()["events"]
     assert any("No entry for https://***@" in event["sentence"] for event in reported)
-    assert distant.server.statuses() >= {200, 403}
-    assert (distant.public_kids(), branch(distant.remote)) == (3, first)
+    assert served.server.statuses() >= {200, 403}
+    assert (served.public_kids(), branch(served.remote)) == (3, first)
     # Now it allows writing.
-    distant.server.takes_pushes = True
-    assert distant.run(keys=3).status == 0
-    assert distant.is_pushed()
+    served.server.takes_pushes = True
+    assert served.run(keys=3).status == 0
+    assert served.is_pushed()
     for commit in (first, second):
-        git(distant.remote, "merge-base", "--is-ancestor", commit, "main")
-    fsck_strict(distant.remote)
+        git(served.remote, "merge-base", "--is-ancestor", commit, "main")
+    fsck_strict(served.remote)
     tally("remote", "a password over https ended between passes", passes=4, lost=0)

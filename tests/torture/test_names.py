@@ -32,7 +32,7 @@ from torture.on_disk import HOUR, OnDisk
 from torture.scale import scale, tally
 
 FIRST, SECOND, OTHER_KEY = RSA_KEYS[0], EC_KEYS[0], RSA_KEYS[1]
-OLD, NEW, UNTRUSTED, NEIGHBOUR, UNUSED, HANGS = (*(f"127.0.0.{number}" for number in (2, 3, 4, 5, 9)), "hangs")
+OLD, NEW, UNTRUSTED, OTHER_HOST, UNUSED, HANGS = (*(f"127.0.0.{number}" for number in (2, 3, 4, 5, 9)), "hangs")
 _HOST = HOST.replace(".", "_")
 
 
@@ -50,7 +50,7 @@ PLACES = {
     "a new address": Place((NEW,), SECOND),
     "two addresses, one of them unused": Place((UNUSED, NEW), SECOND),
     "a server with an untrusted CA": Place((UNTRUSTED,), code="tls_untrusted"),
-    "another host of the same CA": Place((NEIGHBOUR,), code="tls_wrong_name"),
+    "another host of the same CA": Place((OTHER_HOST,), code="tls_wrong_name"),
     "an unused address": Place((UNUSED,), code="unreachable"),
     "nothing": Place((), code="unreachable"),
     "a name server that does not answer": Place((HANGS,), code="timeout"),
@@ -115,12 +115,12 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
             (OLD, HOST, "cluster"),
             (NEW, HOST, "cluster"),
             (UNTRUSTED, HOST, "other"),
-            (NEIGHBOUR, "api.mel.example.com", "cluster"),
+            (OTHER_HOST, "api.mel.example.com", "cluster"),
         ):
             context = server_context(name, by=authority)
             server = stack.enter_context(Apiserver(context, host=address, wanted_port=port))
             made.servers[address], port = server, server.port
-        for address, key in ((OLD, FIRST), (NEW, SECOND), (UNTRUSTED, OTHER_KEY), (NEIGHBOUR, OTHER_KEY)):
+        for address, key in ((OLD, FIRST), (NEW, SECOND), (UNTRUSTED, OTHER_KEY), (OTHER_HOST, OTHER_KEY)):
             made.show(address, key)
         within = limits(total_seconds=2.0)
         made.mirror.ports["source"] = ApiserverPoller(within, resolve=names)
@@ -152,7 +152,7 @@ def test_name_that_leads_elsewhere_adds_what_is_trusted_and_removes_nothing(clus
         assert not place.code or cluster.state() == before, name
         shown |= set() if place.shows is None else {place.shows}
         assert cluster.public() == shown, name
-    assert cluster.servers[UNTRUSTED].requests == cluster.servers[NEIGHBOUR].requests == []
+    assert cluster.servers[UNTRUSTED].requests == cluster.servers[OTHER_HOST].requests == []
     assert branch(mirror.repository) == branch(mirror.tmp / "remote.git")
     fsck_strict(mirror.repository)
     tally("network", "an apiserver's name leads elsewhere", passes=len(walk), lost=0)

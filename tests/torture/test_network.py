@@ -35,7 +35,7 @@ GIT = "10.98.0.13"
 
 
 @dataclass
-class Apart:
+class IsolatedWorld:
     """A world in its own network namespace."""
 
     network: Network
@@ -48,7 +48,7 @@ class Apart:
 
 
 @pytest.fixture
-def apart(tmp_path: Path) -> Iterator[Apart]:
+def isolated(tmp_path: Path) -> Iterator[IsolatedWorld]:
     with own_network() as network, running_ministack(tmp_path / "s3") as server, ExitStack() as stack:
         network.add(*ADDRESSES, GIT)
         context = server_context(*ADDRESSES, GIT)
@@ -58,16 +58,16 @@ def apart(tmp_path: Path) -> Iterator[Apart]:
         git_server = stack.enter_context(running_git_server(tmp_path, context, host=GIT))
         world.config["repository"] = {"remote": git_server.url(bare(tmp_path / "remote.git").name)}
         world.further_environ = git_server.environ(ca_file(tmp_path))
-        yield Apart(network, world, tmp_path / "remote.git")
+        yield IsolatedWorld(network, world, tmp_path / "remote.git")
 
 
 def kids(*keys: Key) -> set[str]:
     return {str(key.kid) for key in keys}
 
 
-def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
+def test_partition_keeps_the_last_good_state_and_heals(isolated: IsolatedWorld) -> None:
     """Whatever is cut off, no key is removed; what is restored counts in the next pass."""
-    world, network = apart.world, apart.network
+    world, network = isolated.world, isolated.network
     show(world, (FIRST,), (FIRST,))
     assert world.mirror("--once").status == 0
     # One replica does not answer: the other one's new key is still published.
@@ -75,7 +75,7 @@ def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
     show(world, (FIRST,), (FIRST, SECOND))
     done = world.mirror("--once")
     assert (done.status, "degraded" in done.out) == (0, True), done.out
-    assert apart.kids() == kids(FIRST, SECOND)
+    assert isolated.kids() == kids(FIRST, SECOND)
     # Neither replica answers, and they have new keys that the mirror cannot see.
     network.cut(ADDRESSES[1])
     show(world, (THIRD,), (THIRD,))
@@ -86,13 +86,13 @@ def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
     for address in ADDRESSES:
         network.mend(address)
     network.cut_loopback()
-    head = branch(apart.remote)
+    head = branch(isolated.remote)
     assert world.mirror("--once").status == 1
     network.mend_loopback()
-    assert branch(apart.remote) != head
-    assert apart.kids() == kids(FIRST, SECOND)
+    assert branch(isolated.remote) != head
+    assert isolated.kids() == kids(FIRST, SECOND)
     assert world.mirror("--once").status == 0
-    assert apart.kids() == kids(FIRST, SECOND, THIRD)
+    assert isolated.kids() == kids(FIRST, SECOND, THIRD)
     # Everything is cut off at once.
     network.cut_loopback()
     network.cut(ADDRESSES[0])
@@ -105,9 +105,9 @@ def test_partition_keeps_the_last_good_state_and_heals(apart: Apart) -> None:
     network.mend(ADDRESSES[0])
     mend(GIT)
     assert world.mirror("--once").status == 0
-    assert apart.kids() == kids(FIRST, SECOND, THIRD, FOURTH)
-    assert branch(apart.remote) == world.git("rev-parse", "main").strip()
-    for repository in (apart.remote, world.folder / "state" / "snapshots.git"):
+    assert isolated.kids() == kids(FIRST, SECOND, THIRD, FOURTH)
+    assert branch(isolated.remote) == world.git("rev-parse", "main").strip()
+    for repository in (isolated.remote, world.folder / "state" / "snapshots.git"):
         fsck_strict(repository)
     tally("network", "apiservers, bucket and remote cut off", cuts=5, lost=0)
 

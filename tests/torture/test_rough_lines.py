@@ -28,7 +28,7 @@ from support.git_server import running_git_server
 from support.gits import fsck_strict, git
 from support.keys import EC_KEYS, RSA_KEYS
 from support.mirrors import branch
-from support.rough_line import RoughLine, rough, running_rough_line
+from support.rough_line import RoughLine, random_faults, running_rough_line
 from support.s3 import REGION, S3Server, aws_environment
 from support.situations import BASE_URL, DISCOVERY_KEY, ISSUER, JWKS_KEY, LEDGER
 from support.tls import ca_file, server_context
@@ -47,7 +47,7 @@ PATIENT_SECONDS, IMPATIENT_SECONDS = 10.0, 1.5
 
 
 @dataclass
-class Afar:
+class FaultyWorld:
     """A mirror, and two apiservers, the bucket and the git remote, each behind a faulty line.
 
     `shown` are the keys of each apiserver; `seen` are all commits so far.
@@ -102,7 +102,7 @@ class Afar:
 
 
 @pytest.fixture
-def afar(s3_server: S3Server, tmp_path: Path) -> Iterator[Afar]:
+def faulty(s3_server: S3Server, tmp_path: Path) -> Iterator[FaultyWorld]:
     mirror, certificates = OnDisk(tmp_path), s3_server.certificates
     with ExitStack() as stack:
         world = stack.enter_context(running_world(s3_server, tmp_path))
@@ -117,59 +117,59 @@ def afar(s3_server: S3Server, tmp_path: Path) -> Iterator[Afar]:
         mirror.situation.policy = KeyPolicy(retain_removed=timedelta(0))
         mirror.situation.remote = f"{lines[3].url}/remote.git"
         mirror.environ = server.environ(ca_file(tmp_path))
-        yield Afar(mirror, world, lines, publish)
+        yield FaultyWorld(mirror, world, lines, publish)
 
 
-def test_rough_lines_lose_nothing_and_heal(afar: Afar) -> None:
+def test_rough_lines_lose_nothing_and_heal(faulty: FaultyWorld) -> None:
     """No shown key is ever removed, and everything public is in git. At the end everything agrees again."""
     chance, *chances = (Random(f"{scale().seed}/{number}") for number in range(5))  # noqa: S311  no secrets
-    show(afar.world, (STEADY, ON_ONE_REPLICA), (STEADY,))
-    with afar.reached_within(PATIENT_SECONDS):
-        assert afar.mirror.run_once().exit_status is ExitStatus.CURRENT
-    for line, each in zip(afar.lines, chances, strict=True):
-        line.weather = partial(rough, each)
-    with afar.reached_within(IMPATIENT_SECONDS):
+    show(faulty.world, (STEADY, ON_ONE_REPLICA), (STEADY,))
+    with faulty.reached_within(PATIENT_SECONDS):
+        assert faulty.mirror.run_once().exit_status is ExitStatus.CURRENT
+    for line, each in zip(faulty.lines, chances, strict=True):
+        line.faults = partial(random_faults, each)
+    with faulty.reached_within(IMPATIENT_SECONDS):
         passes = 200 if scale().everything else 4
-        failed = sum(_pass(afar, chance) is not ExitStatus.CURRENT for _ in range(passes))
-    for line in afar.lines:
+        failed = sum(_pass(faulty, chance) is not ExitStatus.CURRENT for _ in range(passes))
+    for line in faulty.lines:
         line.clear()
-    with afar.reached_within(PATIENT_SECONDS):
-        report = afar.mirror.run_once()
+    with faulty.reached_within(PATIENT_SECONDS):
+        report = faulty.mirror.run_once()
     assert report.exit_status is ExitStatus.CURRENT, report
-    _judge(afar)
-    met = sum((line.met for line in afar.lines), Counter[str]())
+    _judge(faulty)
+    met = sum((line.met for line in faulty.lines), Counter[str]())
     figures = {f"{name} connections": count for name, count in sorted(met.items())}
     tally("network", "rough lines", passes=passes, **{"failed passes": failed}, **figures, lost=0)
 
 
-def _pass(afar: Afar, chance: Random) -> ExitStatus:
+def _pass(faulty: FaultyWorld, chance: Random) -> ExitStatus:
     """Change the apiservers' keys and run a pass.
 
     No pass drops a key that is shown, and what was public and is still shown stays public, unless git had dropped it in
     an earlier pass, when no apiserver showed it.
     """
     steady = ((STEADY, ON_ONE_REPLICA), (STEADY,))
-    afar.shown = [(*keys, *chance.sample(ROTATING, chance.randrange(3))) for keys in steady]
-    show(afar.world, *afar.shown)
-    before, dropped_before = afar.public(), afar.dropped()
-    report = afar.mirror.run_once()
-    afar.note()
-    assert not (afar.dropped() - dropped_before) & afar.kids_shown()
-    must_stay = (before - dropped_before) & afar.kids_shown()
-    assert must_stay <= afar.public() <= {key.kid for key in (STEADY, ON_ONE_REPLICA, *ROTATING)}
+    faulty.shown = [(*keys, *chance.sample(ROTATING, chance.randrange(3))) for keys in steady]
+    show(faulty.world, *faulty.shown)
+    before, dropped_before = faulty.public(), faulty.dropped()
+    report = faulty.mirror.run_once()
+    faulty.note()
+    assert not (faulty.dropped() - dropped_before) & faulty.kids_shown()
+    must_stay = (before - dropped_before) & faulty.kids_shown()
+    assert must_stay <= faulty.public() <= {key.kid for key in (STEADY, ON_ONE_REPLICA, *ROTATING)}
     return report.exit_status
 
 
-def _judge(afar: Afar) -> None:
+def _judge(faulty: FaultyWorld) -> None:
     """Git and bucket have the keys that the apiservers show, the repositories are intact, and no commit is lost."""
-    local, remote = afar.repositories
+    local, remote = faulty.repositories
     assert branch(local) == branch(remote)
-    for commit in afar.seen - {""}:
+    for commit in faulty.seen - {""}:
         git(remote, "merge-base", "--is-ancestor", commit, "main")
-    rendered = render(afar.ledger(remote))
+    rendered = render(faulty.ledger(remote))
     assert rendered is not None
-    world = afar.world
+    world = faulty.world
     assert (world.public(JWKS_KEY).body, world.public(DISCOVERY_KEY).body) == (rendered.jwks, rendered.discovery)
-    assert afar.kids_shown() <= afar.public()
-    for repository in afar.repositories:
+    assert faulty.kids_shown() <= faulty.public()
+    for repository in faulty.repositories:
         fsck_strict(repository)

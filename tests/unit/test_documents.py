@@ -29,7 +29,7 @@ LOOK = f"Committed {SECOND} on https://127.0.0.1:5001 at 2027-01-31T09:30:00+00:
 
 
 @dataclass
-class Recital:
+class ScriptedStage:
     """A stage whose commands answer from a list; it writes down what was asked of it."""
 
     answers: list[Ran]
@@ -45,9 +45,9 @@ class Recital:
         return self.answers.pop(0)
 
 
-def same_run() -> Recital:
+def same_run() -> ScriptedStage:
     """Another run that says the same: other commits, ports and dates."""
-    return Recital([Ran(LOOK, 0), Ran(f"commit {SECOND[:12]}, then {FIRST[:12]} on https://127.0.0.1:5001", 0)])
+    return ScriptedStage([Ran(LOOK, 0), Ran(f"commit {SECOND[:12]}, then {FIRST[:12]} on https://127.0.0.1:5001", 0)])
 
 
 def test_commands_and_directions_are_carried_out_in_order() -> None:
@@ -76,7 +76,7 @@ def test_other_values_of_the_same_shape_leave_the_document_as_it_is() -> None:
 )
 def test_what_became_untrue_is_noticed(shown: str, expected: str) -> None:
     """The new text has what this run said, in the values of the document as far as they are known."""
-    rehearsed = rehearse(DOCUMENT, Recital([Ran(LOOK, 0), Ran(shown, 0)]))
+    rehearsed = rehearse(DOCUMENT, ScriptedStage([Ran(LOOK, 0), Ran(shown, 0)]))
     assert rehearsed != DOCUMENT
     assert expected in rehearsed
     assert rehearsed.count("\n") == DOCUMENT.count("\n")
@@ -99,7 +99,7 @@ IDS = "A" * 17, "B" * 17, "C" * 17
 def test_moments_lifetimes_and_roles_are_values(seconds: str, duration: str, ids: tuple[str, str], same: bool) -> None:
     """Seconds since 1970 are a moment, several units one duration, and the id of a role is one value everywhere."""
     text = f"```console\n{TOKEN.format('1795619579', '59 min 58 s', IDS[0], IDS[0])}```\n"
-    stage = Recital([Ran(f"exp {seconds} in {duration}\nid AROA{ids[0]}", 0), Ran(f"by AROA{ids[1]}", 0)])
+    stage = ScriptedStage([Ran(f"exp {seconds} in {duration}\nid AROA{ids[0]}", 0), Ran(f"by AROA{ids[1]}", 0)])
     assert (rehearse(text, stage) == text) is same
 
 
@@ -116,7 +116,7 @@ CONSOLE = "```console\n$ a\nx\n{}```\n"
 
 def test_documented_failure_is_no_fault() -> None:
     """The shell's own question shows the status, and gets it."""
-    text, stage = CONSOLE.format("$ echo $?\n3\n"), Recital([Ran("x", 3), Ran("3", 0)])
+    text, stage = CONSOLE.format("$ echo $?\n3\n"), ScriptedStage([Ran("x", 3), Ran("3", 0)])
     assert rehearse(text, stage) == text
     assert stage.heard == ["0 a", "3 echo $?"]
 
@@ -135,7 +135,7 @@ def test_documented_failure_is_no_fault() -> None:
 def test_fault_of_the_document_is_named(text: str, sentence: str) -> None:
     """It says the line."""
     with pytest.raises(DocumentError, match=sentence):
-        rehearse(text, Recital([Ran("x", 3)]))
+        rehearse(text, ScriptedStage([Ran("x", 3)]))
 
 
 def test_direction_without_a_block_has_none() -> None:

@@ -24,7 +24,7 @@ from mirror.config.settings import AuthSettings, Issuer, LimitSettings, TlsSetti
 from mirror.model import Answer, IssuerName, Unusable
 from support.apiserver import (
     Apiserver,
-    Lever,
+    Responder,
     answer_then_reset,
     close_in_body,
     close_without_answer,
@@ -238,7 +238,7 @@ def test_connection_of_a_refused_answer_is_not_kept(
 
 @pytest.mark.parametrize("death", DEATHS.values(), ids=DEATHS.keys())
 def test_broken_kept_connection_is_opened_again_without_a_failure(
-    passes: Daemon, server: Apiserver, trusted: TlsSettings, death: Lever
+    passes: Daemon, server: Apiserver, trusted: TlsSettings, death: Responder
 ) -> None:
     """A restarted apiserver is no failure. The second try stays available, for example for a 503."""
     asked = issuer(server.url, tls=trusted)
@@ -266,7 +266,7 @@ def test_kept_connection_is_opened_again_only_once(passes: Daemon, server: Apise
     """An apiserver that closes every connection gets the usual two tries, and is then unreachable."""
     asked = issuer(server.url, tls=trusted)
     passes.ask(asked)
-    server.pull(close_without_answer)
+    server.respond_with(close_without_answer)
     (answers,) = passes.ask(asked)
     assert codes(answers) == [("unreachable",)]
     assert [each.connection for each in server.requests] == [0, 0, 0, 1, 2]
@@ -277,7 +277,7 @@ def test_kept_connection_without_an_answer_ends_at_the_deadline(server: Apiserve
     asked = issuer(server.url, tls=trusted)
     with daemon(within=limits(total_seconds=1.0)) as passes:
         assert codes(passes.ask(asked)[0]) == [()]
-        server.pull(never_answer)
+        server.respond_with(never_answer)
         assert codes(passes.ask(asked)[0]) == [("timeout",)]
         server.serve()
         assert codes(passes.ask(asked)[0]) == [()]

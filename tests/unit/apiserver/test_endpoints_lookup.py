@@ -174,7 +174,7 @@ def test_slow_lookup_leaves_less_time_for_asking(trusted: TlsSettings) -> None:
         return resolver("127.0.0.2")(host, port, *rest)
 
     with replicas(1) as servers:
-        servers[0].pull(never_answer)
+        servers[0].respond_with(never_answer)
         asked, begun = behind(servers[0].port, trusted), time.monotonic()
         answers = ApiserverPoller(limits(total_seconds=1.0), resolve=resolve).poll([asked], turn=0, progress=ignore)
         assert codes(answers[asked.name]) == [("timeout",)]
@@ -201,7 +201,7 @@ def test_found_replicas_are_asked_at_the_same_time(trusted: TlsSettings) -> None
     found = ("127.0.0.2", "127.0.0.3", "127.0.0.4")
     with replicas(3) as servers:
         for server in servers:
-            server.pull(never_answer)
+            server.respond_with(never_answer)
         asked = behind(servers[0].port, trusted)
         together = ask(asked, *found, within=limits(source_deadline_seconds=0.7))
         assert codes(together) == [("timeout",)] * 3
@@ -347,7 +347,7 @@ def test_busy_api_is_asked_once_more(trusted: TlsSettings, tmp_path: Path) -> No
 def test_silent_api_costs_the_total(trusted: TlsSettings, tmp_path: Path) -> None:
     """A list that never arrives is `timeout`."""
     with Apiserver() as api:
-        api.pull(never_answer)
+        api.respond_with(never_answer)
         answers = ask_in_cluster(api, in_cluster(tmp_path, trusted), limits(total_seconds=0.5))
     assert codes(answers) == [("timeout",)]
 

@@ -13,7 +13,7 @@ from mirror.config.settings import TlsSettings
 from mirror.model import Answer, Unusable
 from support.apiserver import (
     Apiserver,
-    Lever,
+    Responder,
     answer_then_reset,
     close_without_answer,
     never_answer,
@@ -228,7 +228,9 @@ def test_address_that_is_no_https_url_is_refused(address: str) -> None:
     [BUSY, FORBIDDEN, UNAVAILABLE, raw_answer("408 Request Timeout"), close_without_answer, reset_in_body],
     ids=["429", "403-at-start", "503", "408", "closed", "reset-in-body"],
 )
-def test_transient_failure_is_tried_once_more(server: Apiserver, trusted: TlsSettings, first: bytes | Lever) -> None:
+def test_transient_failure_is_tried_once_more(
+    server: Apiserver, trusted: TlsSettings, first: bytes | Responder
+) -> None:
     """A transient failure is retried once over a new connection. A second failure is final."""
     server.once(first)
     assert codes(ask_one(issuer(server.url, tls=trusted))) == [()]

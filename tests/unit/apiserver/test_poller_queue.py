@@ -51,7 +51,7 @@ def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSet
 def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: TlsSettings) -> None:
     """At the pass deadline, received answers are kept and the others are `timeout`."""
     with Apiserver() as slow:
-        slow.pull(never_answer)
+        slow.respond_with(never_answer)
         issuers = [issuer(slow.url, name="slow", tls=trusted), issuer(server.url, name="quick", tls=trusted)]
         within = limits(source_deadline_seconds=1.0)
         answers = ApiserverPoller(within).poll(issuers, turn=0, progress=ignore)
@@ -61,7 +61,7 @@ def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: T
 
 def test_who_was_not_asked_in_time_is_timeout(server: Apiserver, trusted: TlsSettings) -> None:
     """With one connection and a silent first apiserver, the second is never asked and is `timeout`."""
-    server.pull(never_answer)
+    server.respond_with(never_answer)
     within = limits(source_deadline_seconds=0.7, concurrency=1)
     first, second = ask_one(issuer(server.url, server.url, tls=trusted), within)
     assert isinstance(first, Unusable)
@@ -72,7 +72,7 @@ def test_who_was_not_asked_in_time_is_timeout(server: Apiserver, trusted: TlsSet
 
 def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> None:
     """`cancel` from another thread ends the poll soon, long before any deadline."""
-    server.pull(never_answer)
+    server.respond_with(never_answer)
     apiservers = ApiserverPoller(limits(total_seconds=60, source_deadline_seconds=60))
     answers: list[Any] = []
     asking = threading.Thread(
@@ -165,13 +165,13 @@ def test_load_balancer_has_five_places() -> None:
 def test_answers_stand_in_configured_order() -> None:
     """Answers are in configured order, not in the order of arrival."""
     listener = Listener()
-    board = PollQueue([issuer("https://a", "https://b", name="one")], listener)
-    first, second = board.requests(0)
-    board.put_answer(second, Answer("https://b", b"", b""))
+    queue = PollQueue([issuer("https://a", "https://b", name="one")], listener)
+    first, second = queue.requests(0)
+    queue.put_answer(second, Answer("https://b", b"", b""))
     assert listener.heard == []
-    assert not board.is_complete(IssuerName("one"))
-    board.put_answer(first, Answer("https://a", b"", b""))
-    assert board.is_complete(IssuerName("one"))
+    assert not queue.is_complete(IssuerName("one"))
+    queue.put_answer(first, Answer("https://a", b"", b""))
+    assert queue.is_complete(IssuerName("one"))
     ((name, answers),) = listener.heard
     assert name == "one"
     assert [answer.apiserver for answer in answers] == ["https://a", "https://b"]
@@ -180,11 +180,11 @@ def test_answers_stand_in_configured_order() -> None:
 def test_fill_keeps_received_answers() -> None:
     """Only apiservers without an answer get the reason, and each issuer is completed once."""
     listener = Listener()
-    board = PollQueue([issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")], listener)
-    first, *_ = board.requests(0)
-    board.put_answer(first, Answer("https://a", b"", b""))
-    board.fail_pending(LATE)
-    board.fail_pending(LATE)
+    queue = PollQueue([issuer("https://a", "https://b", name="one"), issuer("https://c", name="two")], listener)
+    first, *_ = queue.requests(0)
+    queue.put_answer(first, Answer("https://a", b"", b""))
+    queue.fail_pending(LATE)
+    queue.fail_pending(LATE)
     assert [name for name, _ in listener.heard] == ["one", "two"]
     assert [type(answer) for answer in listener.heard[0][1]] == [Answer, Unusable]
 
@@ -192,9 +192,9 @@ def test_fill_keeps_received_answers() -> None:
 def test_issuer_without_apiservers_is_complete_and_not_reported() -> None:
     """An issuer without apiservers is complete at once."""
     listener = Listener()
-    board = PollQueue([issuer(name="none")], listener)
-    board.fail_pending(LATE)
-    assert board.is_complete(IssuerName("none"))
+    queue = PollQueue([issuer(name="none")], listener)
+    queue.fail_pending(LATE)
+    assert queue.is_complete(IssuerName("none"))
     assert listener.heard == []
 
 
@@ -206,18 +206,18 @@ def test_every_issuer_is_first_before_long(count: int, step: int) -> None:
     A turn is one minute by default. `step` is the number of turns between two passes of a daemon, timer or CI schedule.
     """
     issuers = [issuer("https://a", name=f"i{number}") for number in range(count)]
-    board = PollQueue(issuers, nobody)
+    queue = PollQueue(issuers, nobody)
     reach = max(1, count // 10)
     reached = {
-        question.issuer.name for turn in range(0, 30 * step, step) for question in list(board.requests(turn))[:reach]
+        question.issuer.name for turn in range(0, 30 * step, step) for question in list(queue.requests(turn))[:reach]
     }
     assert len(reached) == count
 
 
 def test_turn_changes_the_order_only() -> None:
     """Each turn sends the same requests and keeps those of one issuer together."""
-    board = PollQueue([issuer("https://a", "https://b", name=f"i{number}") for number in range(5)], nobody)
-    orders = [[(q.issuer.name, q.index) for q in board.requests(turn)] for turn in (0, 1, 10**9)]
+    queue = PollQueue([issuer("https://a", "https://b", name=f"i{number}") for number in range(5)], nobody)
+    orders = [[(q.issuer.name, q.index) for q in queue.requests(turn)] for turn in (0, 1, 10**9)]
     assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
     assert orders[0] != orders[1]
 

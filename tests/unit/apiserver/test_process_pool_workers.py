@@ -200,7 +200,7 @@ def test_apiservers_of_a_lost_worker_are_polled_by_the_parent(
 def test_slow_issuer_does_not_take_the_other_along(server: Apiserver, trusted: TlsSettings) -> None:
     """At the deadline, received answers are kept and the others are reported as late."""
     with Apiserver() as slow:
-        slow.pull(never_answer)
+        slow.respond_with(never_answer)
         issuers = [issuer(slow.url, name="slow", tls=trusted), issuer(server.url, name="quick", tls=trusted)]
         answers = pool(limits(total_seconds=60, source_deadline_seconds=START_SECONDS)).poll(
             issuers, turn=0, progress=ignore
@@ -215,7 +215,7 @@ def test_half_an_answer_is_kept_at_the_deadline(server: Apiserver, trusted: TlsS
     """The answer of one replica counts although another one hangs, even if its worker began late."""
     late = ("sh", "-c", 'sleep 1.5; exec "$@"', "sh", *command())
     with Apiserver() as slow:
-        slow.pull(never_answer)
+        slow.respond_with(never_answer)
         issuers = [issuer(slow.url, server.url, name=name, tls=trusted) for name in ("one", "two")]
         within = limits(total_seconds=60, source_deadline_seconds=START_SECONDS)
         poller = CountingPoller(within)
@@ -236,7 +236,7 @@ def test_process_that_never_ends_is_ended(trusted: TlsSettings, count: int) -> N
 
 def test_cancel_ends_a_running_ask(server: Apiserver, trusted: TlsSettings) -> None:
     """`cancel` from another thread ends the poll and its workers, long before any deadline."""
-    server.pull(never_answer)
+    server.respond_with(never_answer)
     asking = pool(limits(total_seconds=60, source_deadline_seconds=60))
     issuers = named(server, trusted, "one", "two")
     left: list[set[str]] = []
@@ -281,7 +281,7 @@ def test_error_of_the_caller_comes_back_to_it(server: Apiserver, trusted: TlsSet
 
 def test_processes_end_with_the_one_that_started_them(server: Apiserver, tmp_path: Path) -> None:
     """After kill -9 of the mirror, no worker continues."""
-    server.pull(never_answer)
+    server.respond_with(never_answer)
     ca = ca_file(tmp_path)
     program = (
         "import sys\n"
@@ -319,7 +319,7 @@ def is_worker(number: str) -> bool:
 
 def test_signals_to_the_whole_unit_end_no_worker_early(server: Apiserver, trusted: TlsSettings) -> None:
     """systemd sends SIGTERM and SIGHUP to all processes. Workers continue until the mirror decides."""
-    server.pull(never_answer)
+    server.respond_with(never_answer)
     asking = pool(limits(total_seconds=60, source_deadline_seconds=60))
     issuers = named(server, trusted, "one", "two")
     thread = threading.Thread(target=lambda: asking.poll(issuers, turn=0, progress=ignore))

@@ -35,10 +35,10 @@ def looked(situation: Situation) -> list[tuple[str, str]]:
 
 def test_published_documents_are_ok_and_their_keys_known(situation: Situation) -> None:
     """Both documents are ok, and the keys that relying parties find in them are known."""
-    sight = public(publication(situation), situation.world.web, situation.world.ports().bucket)
-    assert reported(sight.findings) == [("ok", "public.seen"), ("ok", "public.seen"), ("ok", "public.believed")]
-    assert sight.keys is not None
-    assert len(sight.keys) == 1
+    result = public(publication(situation), situation.world.web, situation.world.ports().bucket)
+    assert reported(result.findings) == [("ok", "public.seen"), ("ok", "public.seen"), ("ok", "public.believed")]
+    assert result.keys is not None
+    assert len(result.keys) == 1
 
 
 def test_nothing_published_yet_is_a_warning(tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_slow_answer_is_a_warning(situation: Situation) -> None:
             look = situation.world.web.get_document(url, readback=publication(situation).issuer.publish.readback)
             return replace(look, seconds=3.0) if isinstance(look, PublicResponse) else look
 
-    sight = public(publication(situation), Slowly(), situation.world.ports().bucket)
-    assert reported(sight.findings)[:2] == [("warning", "public.slow")] * 2
+    result = public(publication(situation), Slowly(), situation.world.ports().bucket)
+    assert reported(result.findings)[:2] == [("warning", "public.slow")] * 2
 
 
 def test_switched_off_readback_is_honoured(situation: Situation) -> None:
@@ -124,8 +124,8 @@ def test_switched_off_readback_is_honoured(situation: Situation) -> None:
 def test_two_keys_are_counted(situation: Situation) -> None:
     """After a rotation, both keys are public."""
     situation.run(BOTH, BOTH)
-    sight = public(publication(situation), situation.world.web, situation.world.ports().bucket)
-    assert sight.findings[-1].sentence.endswith("2 keys.")
+    result = public(publication(situation), situation.world.web, situation.world.ports().bucket)
+    assert result.findings[-1].sentence.endswith("2 keys.")
 
 
 def test_documents_of_another_tool_ask_for_adoption(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_documents_of_another_tool_ask_for_adoption(tmp_path: Path) -> None:
     fresh = Situation(tmp_path)
     document = json.loads(capture("01-rsa1/anonymous-bound-discovery").body()) | {"jwks_uri": f"{ISSUER}/keys.json"}
     fresh.world.bucket.write(DISCOVERY_KEY, json.dumps(document).encode())
-    sight = public(publication(fresh), fresh.world.web, fresh.world.ports().bucket)
-    assert reported(sight.findings) == [("warning", "public.takeover")]
-    assert f"{ISSUER}/keys.json" in sight.findings[0].sentence
-    assert "oidc-mirror adopt syd-prod" in sight.findings[0].remedy
+    result = public(publication(fresh), fresh.world.web, fresh.world.ports().bucket)
+    assert reported(result.findings) == [("warning", "public.takeover")]
+    assert f"{ISSUER}/keys.json" in result.findings[0].sentence
+    assert "oidc-mirror adopt syd-prod" in result.findings[0].remedy

@@ -90,7 +90,7 @@ def test_port_that_iam_drops_hides_no_issuer(settings: Settings) -> None:
 
 def test_findings_come_in_the_order_of_the_causes() -> None:
     """The findings of the likeliest cause come first."""
-    findings = tuple(CheckTarget(station, "x").ok("a", "b") for station in Component)
+    findings = tuple(CheckTarget(component, "x").ok("a", "b") for component in Component)
     found = sort_by_cause(CheckReport(MOMENT, findings), causes(RETRIEVE))
     assert [each.component for each in found.findings][:3] == [Component.PUBLIC, Component.POLICY, Component.BUCKET]
     assert len(found.findings) == len(findings)
@@ -104,7 +104,7 @@ FAILED = PLACE.failed("x.y", "It is so.", "Do it.")
 
 
 def test_diagnosis_obeys_its_schema() -> None:
-    """The schema covers every field, with and without issuer and remedy, and knows every station and level."""
+    """The schema covers every field, with and without issuer and remedy, and knows every component and level."""
     causes = (CheckCause("c", "Because.", "Do.", (Component.KEYS,)),)
     document = to_json(CheckReport(NOW, (FAILED, CheckTarget(Component.GIT, "x").ok("a.b", "Good.")), causes))
     jsonschema.Draft202012Validator(SCHEMA).validate(document)

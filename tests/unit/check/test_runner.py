@@ -13,7 +13,7 @@ from mirror.check.result import CheckReport, Component
 from mirror.check.runner import run_checks
 from mirror.model import IssuerName, IssuerUrl, Reason
 from mirror.report import ExitStatus
-from support.check_clients import FakeAws, FakeHistoryView, allow, instruments, policy_of, worst
+from support.check_clients import FakeAws, FakeHistoryView, allow, clients_of, policy_of, worst
 from support.situations import NAME, ONE, Situation, silent
 
 ALL = frozenset({NAME})
@@ -27,7 +27,7 @@ def situation(tmp_path: Path) -> Situation:
 
 
 def examined(situation: Situation, aws: FakeAws | None = None, history: FakeHistoryView | None = None) -> CheckReport:
-    tools = instruments(situation.world, aws, history)
+    tools = clients_of(situation.world, aws, history)
     return run_checks(situation.settings(), tools, situation.now, names=ALL, component_seconds=1)
 
 
@@ -87,7 +87,7 @@ def test_failing_station_hides_no_other_and_prints_no_secret(situation: Situatio
 
 def test_failing_poll_is_reported_once(situation: Situation) -> None:
     """After that, nothing is reported about apiservers and keys."""
-    tools = instruments(situation.world)
+    tools = clients_of(situation.world)
     settings = situation.settings()
     situation.world.source.answers = None  # type: ignore[assignment]  # a defect of the source
     found = run_checks(settings, tools, situation.now, names=ALL)
@@ -101,7 +101,7 @@ def test_other_issuers_are_not_asked_but_their_keys_count(situation: Situation) 
     settings = situation.settings()
     other = replace(settings.issuers[0], name=IssuerName("other"), issuer=IssuerUrl(f"{settings.issuers[0].issuer}-2"))
     both = replace(settings, issuers=(*settings.issuers, other))
-    found = run_checks(both, instruments(situation.world), situation.now, names=ALL)
+    found = run_checks(both, clients_of(situation.world), situation.now, names=ALL)
     assert {each.issuer for each in found.findings} == {None, NAME}
     (narrow,) = [each for each in found.findings if each.code == "policy.narrow"]
     assert "identifier-2/" in narrow.sentence
@@ -117,7 +117,7 @@ def test_bucket_that_is_written_with_two_credentials_has_one_policy(situation: S
     keys = [key for each in (first, other) for key in object_keys(each.issuer, publish.base_url, "")]
     aws = FakeAws().set(policy=policy_of(allow(*keys)))
     both = replace(settings, issuers=(first, other))
-    found = run_checks(both, instruments(situation.world, aws), situation.now, names=ALL)
+    found = run_checks(both, clients_of(situation.world, aws), situation.now, names=ALL)
     assert [each.code for each in found.findings if each.code.startswith("policy.")][-1] == "policy.exact"
     assert {each.code for each in found.findings} & {"policy.wider", "policy.narrow"} == set()
 
@@ -125,7 +125,7 @@ def test_bucket_that_is_written_with_two_credentials_has_one_policy(situation: S
 def test_only_wanted_stations_are_reported(situation: Situation) -> None:
     """The keys component also needs the apiservers and the public URLs."""
     wanted = frozenset({Component.KEYS})
-    found = run_checks(situation.settings(), instruments(situation.world), situation.now, names=ALL, components=wanted)
+    found = run_checks(situation.settings(), clients_of(situation.world), situation.now, names=ALL, components=wanted)
     assert {each.component for each in found.findings} == {Component.KEYS}
     assert "keys.public" in {each.code for each in found.findings}
 

@@ -52,7 +52,7 @@ def test_only_what_is_wrong_is_printed_and_then_counted() -> None:
 
 
 def test_verbose_lists_what_is_in_order_before_it() -> None:
-    """Heading, station, subject, finding. Problems are printed once, after the ok findings."""
+    """Heading, component, subject, finding. Problems are printed once, after the ok findings."""
     shown = text(*HEALTHY, PLACE.failed("forbidden", "No.", "Bind it."), verbose=True)
     assert shown.splitlines()[:10] == [
         "What all issuers share",

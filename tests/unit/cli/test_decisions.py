@@ -59,7 +59,7 @@ class Ended:
 
 
 @dataclass
-class Office:
+class Operator:
     """An operator's machine: a configuration, a remote shared with mirrors, and no other reachable service."""
 
     folder: Path
@@ -132,34 +132,34 @@ def push(repository: GitRepository, changed: Ledger, keys: LedgerTrust | None) -
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Office:
-    return Office(tmp_path, bare(tmp_path / "remote.git"))
+def operator(tmp_path: Path) -> Operator:
+    return Operator(tmp_path, bare(tmp_path / "remote.git"))
 
 
 # -------------------------------------------------------------------------------------------------- revoke
 
 
-def revoke(office: Office, *words: str) -> Ended:
-    return office.run("revoke", "syd-prod", "--reason", "leaked", "--no-pass", *words)
+def revoke(operator: Operator, *words: str) -> Ended:
+    return operator.run("revoke", "syd-prod", "--reason", "leaked", "--no-pass", *words)
 
 
-def test_revocation_without_a_pass_says_that_the_key_is_still_public(office: Office) -> None:
+def test_revocation_without_a_pass_says_that_the_key_is_still_public(operator: Operator) -> None:
     """Exit 0: committed and pushed. The mirrors remove the key from the bucket."""
-    office.seed(ledger(A, B))
-    ended = revoke(office, "--", A.thumbprint)
+    operator.seed(ledger(A, B))
+    ended = revoke(operator, "--", A.thumbprint)
     assert ended.status == 0, ended.err
     assert "Committed and pushed as " in ended.out
     assert "The key is still public: the next pass of a mirror takes it away." in ended.out
-    assert office.statuses() == {"A": Status.REVOKED, "B": Status.PUBLISHED}
-    again = revoke(office, "--", A.thumbprint)
+    assert operator.statuses() == {"A": Status.REVOKED, "B": Status.PUBLISHED}
+    again = revoke(operator, "--", A.thumbprint)
     assert (again.status, "Recorded already" in again.out) == (0, True)
     assert "still public" not in again.out
 
 
-def test_revocation_of_a_key_that_is_not_public_has_no_warning(office: Office) -> None:
+def test_revocation_of_a_key_that_is_not_public_has_no_warning(operator: Operator) -> None:
     """A held key was never public."""
-    office.seed(ledger(A, record(B, Status.HELD)))
-    ended = revoke(office, "--", B.thumbprint)
+    operator.seed(ledger(A, record(B, Status.HELD)))
+    ended = revoke(operator, "--", B.thumbprint)
     assert (ended.status, "still public" in ended.out) == (0, False)
 
 
@@ -174,13 +174,13 @@ def test_revocation_of_a_key_that_is_not_public_has_no_warning(office: Office) -
     ids=["the-last", "all", "the-last-with-last", "all-with-last"],
 )
 def test_last_key_is_revoked_only_on_purpose(
-    office: Office, words: tuple[str, ...], status: int, left: dict[str, Status]
+    operator: Operator, words: tuple[str, ...], status: int, left: dict[str, Status]
 ) -> None:
     """Exit 3: the revocation is held, nothing is committed, and the remedy names `--last`."""
-    head = office.seed(ledger(A))
-    ended = revoke(office, *words)
-    assert (ended.status, office.statuses()) == (status, left)
-    assert (office.head() == head) is (status == 3)
+    head = operator.seed(ledger(A))
+    ended = revoke(operator, *words)
+    assert (ended.status, operator.statuses()) == (status, left)
+    assert (operator.head() == head) is (status == 3)
     assert ("held: " in ended.err and "--last" in ended.err) is (status == 3)
 
 
@@ -205,9 +205,9 @@ def test_last_key_is_revoked_only_on_purpose(
         (("adopt", "--branch"), "Ledgers are not signed here"),
     ],
 )
-def test_what_cannot_be_meant_is_a_usage_error(office: Office, words: tuple[str, ...], reported: str) -> None:
+def test_what_cannot_be_meant_is_a_usage_error(operator: Operator, words: tuple[str, ...], reported: str) -> None:
     """Exit 2: nothing was done."""
-    head = office.seed(
+    head = operator.seed(
         ledger(
             record(A, Status.REVOKED),
             record(B, Status.RETIRING),
@@ -215,80 +215,80 @@ def test_what_cannot_be_meant_is_a_usage_error(office: Office, words: tuple[str,
             record(with_kid(D, "shared-kid-2"), Status.HELD),
         )
     )
-    ended = office.run(*words)
+    ended = operator.run(*words)
     assert (ended.status, reported in ended.err) == (2, True), ended.err
-    assert office.head() == head
+    assert operator.head() == head
 
 
-def test_revocation_of_everything_where_nothing_is_known_is_a_usage_error(office: Office) -> None:
+def test_revocation_of_everything_where_nothing_is_known_is_a_usage_error(operator: Operator) -> None:
     """There is no key yet."""
-    with open_repository(office.folder, name="mirror.git", remote=office.remote) as repository:
+    with open_repository(operator.folder, name="mirror.git", remote=operator.remote) as repository:
         repository.commit(base=None, parents=(), changes={"x": b"x"}, message="x", when=MOMENT, expect=None)
         repository.push()
-    ended = revoke(office, "--all")
+    ended = revoke(operator, "--all")
     assert (ended.status, "No key of syd-prod is known yet." in ended.err) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["revoke", "approve"])
-def test_unpushed_decision_is_a_failure(office: Office, command: str) -> None:
+def test_unpushed_decision_is_a_failure(operator: Operator, command: str) -> None:
     """Exit 1: a hook rejects the push, or the remote is unreachable. The message says that nothing was decided."""
-    head = office.seed(ledger(A, B, record(C, Status.HELD)))
-    hook = office.remote / "hooks" / "pre-receive"
+    head = operator.seed(ledger(A, B, record(C, Status.HELD)))
+    hook = operator.remote / "hooks" / "pre-receive"
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
     key = C.thumbprint
     words = ("revoke", "--reason", "x") if command == "revoke" else ("approve",)
-    ended = office.run(*words, "syd-prod", "--no-pass", "--", key)
+    ended = operator.run(*words, "syd-prod", "--no-pass", "--", key)
     assert (ended.status, "was not pushed, so nothing was decided" in ended.err) == (1, True)
-    assert office.head() == head
-    office.remote.rename(office.folder / "away.git")
-    ended = office.run(*words, "syd-prod", "--no-pass", "--", key)
+    assert operator.head() == head
+    operator.remote.rename(operator.folder / "away.git")
+    ended = operator.run(*words, "syd-prod", "--no-pass", "--", key)
     assert (ended.status, "could not be fetched" in ended.err) == (1, True)
 
 
-def test_revocation_with_a_failed_pass_is_a_failure(office: Office) -> None:
+def test_revocation_with_a_failed_pass_is_a_failure(operator: Operator) -> None:
     """Exit 1: the revocation is committed. Whether the key is gone is unknown, because the bucket does not answer."""
-    office.seed(ledger(A, B))
-    ended = office.run("revoke", "syd-prod", "--reason", "leaked", "--", A.thumbprint)
+    operator.seed(ledger(A, B))
+    ended = operator.run("revoke", "syd-prod", "--reason", "leaked", "--", A.thumbprint)
     assert ended.status == 1
     assert "Committed and pushed as " in ended.out
     assert "is not known" in ended.err
     assert "deny its tokens there until then" in ended.out
-    assert office.statuses()["A"] is Status.REVOKED
+    assert operator.statuses()["A"] is Status.REVOKED
 
 
 # ------------------------------------------------------------------------------------------------- approve
 
 
-def test_approved_key_is_public_by_the_ledger(office: Office) -> None:
+def test_approved_key_is_public_by_the_ledger(operator: Operator) -> None:
     """Exit 0: committed and pushed. A second approval changes nothing."""
-    office.seed(ledger(A, record(B, Status.HELD)))
-    ended = office.run("approve", "syd-prod", "--no-pass", "--", B.thumbprint[:8])
+    operator.seed(ledger(A, record(B, Status.HELD)))
+    ended = operator.run("approve", "syd-prod", "--no-pass", "--", B.thumbprint[:8])
     assert (ended.status, "Committed and pushed as " in ended.out) == (0, True), ended.err
     assert f"thumbprint  {B.thumbprint}" in ended.out
-    assert office.statuses() == {"A": Status.PUBLISHED, "B": Status.PUBLISHED}
-    again = office.run("approve", "syd-prod", "--no-pass", "--", B.thumbprint)
+    assert operator.statuses() == {"A": Status.PUBLISHED, "B": Status.PUBLISHED}
+    again = operator.run("approve", "syd-prod", "--no-pass", "--", B.thumbprint)
     assert (again.status, "Recorded already" in again.out) == (0, True)
 
 
-def test_approval_with_a_failed_pass_is_a_failure(office: Office) -> None:
+def test_approval_with_a_failed_pass_is_a_failure(operator: Operator) -> None:
     """Exit 1: the decision is committed, but no pass has published it yet."""
-    office.seed(ledger(A, record(B, Status.HELD)))
-    ended = office.run("approve", "syd-prod", "--", B.thumbprint)
+    operator.seed(ledger(A, record(B, Status.HELD)))
+    ended = operator.run("approve", "syd-prod", "--", B.thumbprint)
     assert ended.status == 1
-    assert office.statuses()["B"] is Status.PUBLISHED
+    assert operator.statuses()["B"] is Status.PUBLISHED
 
 
 # --------------------------------------------------------------------------------------------- signatures
 
 
-def signing(office: Office, *, readable: bool = True, listed: Iterable[int] = (OPERATOR,)) -> None:
+def signing(operator: Operator, *, readable: bool = True, listed: Iterable[int] = (OPERATOR,)) -> None:
     """Ledgers are signed: optionally with the mirror's own key on this machine, and with other listed keys."""
-    path = office.folder / "signing_key"
+    path = operator.folder / "signing_key"
     if readable:
         write_key(path, number=MIRROR)
-    (office.folder / "signers").write_text("".join(public_line(number=each) for each in (MIRROR, *listed)))
-    office.repository |= {"signing_key": str(path), "allowed_signers": str(office.folder / "signers")}
+    (operator.folder / "signers").write_text("".join(public_line(number=each) for each in (MIRROR, *listed)))
+    operator.repository |= {"signing_key": str(path), "allowed_signers": str(operator.folder / "signers")}
 
 
 @pytest.mark.parametrize(
@@ -301,15 +301,15 @@ def signing(office: Office, *, readable: bool = True, listed: Iterable[int] = (O
     ],
     ids=["the-mirrors-key", "the-mirrors-key-named", "an-operators-key", "on-a-laptop"],
 )
-def test_decision_is_signed(office: Office, *, readable: bool, key: int | None, by: tuple[int, str]) -> None:
+def test_decision_is_signed(operator: Operator, *, readable: bool, key: int | None, by: tuple[int, str]) -> None:
     """`--signing-key` gives the key, by default the mirror's. A key from `allowed_signers` signs as an operator's."""
-    office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
-    signing(office, readable=readable)
-    words = () if key is None else ("--signing-key", str(write_key(office.folder / "own", number=key)))
-    ended = revoke(office, *words, "--", A.thumbprint)
+    operator.seed(ledger(A, B), keys=ledger_trust(MIRROR))
+    signing(operator, readable=readable)
+    words = () if key is None else ("--signing-key", str(write_key(operator.folder / "own", number=key)))
+    ended = revoke(operator, *words, "--", A.thumbprint)
     assert ended.status == 0, ended.err
-    assert office.statuses()["A"] is Status.REVOKED
-    assert office.signed_by(ledger_trust(MIRROR, OPERATOR)) == (signer(number=by[0]).kid, by[1])
+    assert operator.statuses()["A"] is Status.REVOKED
+    assert operator.signed_by(ledger_trust(MIRROR, OPERATOR)) == (signer(number=by[0]).kid, by[1])
 
 
 @pytest.mark.parametrize(
@@ -317,54 +317,54 @@ def test_decision_is_signed(office: Office, *, readable: bool, key: int | None, 
     [(None, "--signing-key FILE"), (UNLISTED, "does not list it"), ("nonsense", "is no OpenSSH private key")],
     ids=["none-that-can-be-read", "one-that-nobody-lists", "no-key"],
 )
-def test_operator_who_cannot_sign_decides_nothing(office: Office, key: int | str | None, reported: str) -> None:
+def test_operator_who_cannot_sign_decides_nothing(operator: Operator, key: int | str | None, reported: str) -> None:
     """Exit 2 before any commit, with the remedy."""
-    head = office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
-    signing(office, readable=False)
-    own = office.folder / "own"
+    head = operator.seed(ledger(A, B), keys=ledger_trust(MIRROR))
+    signing(operator, readable=False)
+    own = operator.folder / "own"
     own.write_bytes(key.encode() if isinstance(key, str) else key_file(number=key or 0))
     words = () if key is None else ("--signing-key", str(own))
-    ended = revoke(office, *words, "--", A.thumbprint)
+    ended = revoke(operator, *words, "--", A.thumbprint)
     assert (ended.status, reported in ended.err) == (2, True), ended.err
-    assert office.head() == head
+    assert operator.head() == head
 
 
-def test_operator_without_any_key_does_not_decide_in_a_signed_repository(office: Office) -> None:
+def test_operator_without_any_key_does_not_decide_in_a_signed_repository(operator: Operator) -> None:
     """Exit 2: no mirror would accept the unsigned commit."""
-    head = office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
-    ended = revoke(office, "--", A.thumbprint)
+    head = operator.seed(ledger(A, B), keys=ledger_trust(MIRROR))
+    ended = revoke(operator, "--", A.thumbprint)
     assert (ended.status, "repository.signed" in ended.err) == (2, True), ended.err
-    assert office.head() == head
+    assert operator.head() == head
 
 
-def test_ledger_that_does_not_count_is_not_decided_about(office: Office) -> None:
+def test_ledger_that_does_not_count_is_not_decided_about(operator: Operator) -> None:
     """Exit 1: its content is unknown, and the remedy is printed."""
-    head = office.seed(ledger(A, B))
-    signing(office)
-    ended = revoke(office, "--", A.thumbprint)
+    head = operator.seed(ledger(A, B))
+    signing(operator)
+    ended = revoke(operator, "--", A.thumbprint)
     assert (ended.status, "adopt --branch" in ended.err) == (1, True), ended.err
-    assert office.head() == head
+    assert operator.head() == head
 
 
-def test_untrusted_change_on_top_is_reported_and_overwritten(office: Office) -> None:
+def test_untrusted_change_on_top_is_reported_and_overwritten(operator: Operator) -> None:
     """The record of an unauthorized pusher is ignored. The revocation is committed on top."""
-    office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
-    office.seed(ledger(A, B, C), keys=ledger_trust(UNLISTED, MIRROR))
-    signing(office)
-    ended = revoke(office, "--", A.thumbprint)
+    operator.seed(ledger(A, B), keys=ledger_trust(MIRROR))
+    operator.seed(ledger(A, B, C), keys=ledger_trust(UNLISTED, MIRROR))
+    signing(operator)
+    ended = revoke(operator, "--", A.thumbprint)
     assert (ended.status, "ledger.unknown_signer" in ended.err) == (0, True), ended.err
-    assert office.statuses() == {"A": Status.REVOKED, "B": Status.PUBLISHED}
+    assert operator.statuses() == {"A": Status.REVOKED, "B": Status.PUBLISHED}
 
 
 # ------------------------------------------------------------------------------------------ adopt --branch
 
 
-def test_branch_is_signed_as_it_is_after_it_was_shown(office: Office) -> None:
+def test_branch_is_signed_as_it_is_after_it_was_shown(operator: Operator) -> None:
     """The output shows head, author, and the public and revoked keys of each issuer. The same bytes are then signed."""
-    head = office.seed(ledger(A, record(B, Status.RETIRING), record(C, Status.REVOKED), record(D, Status.HELD)))
-    body = office.files()[LEDGER]
-    signing(office)
-    ended = office.run("adopt", "--branch", "--no-pass")
+    head = operator.seed(ledger(A, record(B, Status.RETIRING), record(C, Status.REVOKED), record(D, Status.HELD)))
+    body = operator.files()[LEDGER]
+    signing(operator)
+    ended = operator.run("adopt", "--branch", "--no-pass")
     assert ended.status == 0, ended.err
     lines = ended.out.splitlines()
     assert lines[0] == f"head    {head}"
@@ -374,82 +374,83 @@ def test_branch_is_signed_as_it_is_after_it_was_shown(office: Office) -> None:
     assert shown == {("published", A.thumbprint), ("retiring", B.thumbprint), ("revoked", C.thumbprint)}
     assert D.thumbprint not in ended.out
     assert "Committed as " in lines[6]
-    assert office.files()[LEDGER] == body
-    assert office.signed_by(ledger_trust(MIRROR)) == (signer(number=MIRROR).kid, "mirror")
-    again = office.run("adopt", "--branch", "--no-pass")
+    assert operator.files()[LEDGER] == body
+    assert operator.signed_by(ledger_trust(MIRROR)) == (signer(number=MIRROR).kid, "mirror")
+    again = operator.run("adopt", "--branch", "--no-pass")
     assert (again.status, "Every ledger was signed already." in again.out) == (0, True)
 
 
-def test_branch_of_an_unknown_signer_is_signed_with_an_operators_key(office: Office) -> None:
+def test_branch_of_an_unknown_signer_is_signed_with_an_operators_key(operator: Operator) -> None:
     """After the mirrors' key was stolen or lost, the operator signs any history that he has reviewed."""
-    office.seed(ledger(A, B), keys=ledger_trust(UNLISTED))
-    signing(office, readable=False)
-    own = write_key(office.folder / "own", number=OPERATOR)
-    ended = office.run("adopt", "--branch", "--no-pass", "--signing-key", str(own))
+    operator.seed(ledger(A, B), keys=ledger_trust(UNLISTED))
+    signing(operator, readable=False)
+    own = write_key(operator.folder / "own", number=OPERATOR)
+    ended = operator.run("adopt", "--branch", "--no-pass", "--signing-key", str(own))
     assert ended.status == 0, ended.err
-    assert office.signed_by(ledger_trust(MIRROR, OPERATOR)) == (signer(number=OPERATOR).kid, "operator")
-    assert office.statuses() == {"A": Status.PUBLISHED, "B": Status.PUBLISHED}
+    assert operator.signed_by(ledger_trust(MIRROR, OPERATOR)) == (signer(number=OPERATOR).kid, "operator")
+    assert operator.statuses() == {"A": Status.PUBLISHED, "B": Status.PUBLISHED}
 
 
-def test_branch_that_a_former_key_signed_is_signed_with_the_own_key(office: Office) -> None:
+def test_branch_that_a_former_key_signed_is_signed_with_the_own_key(operator: Operator) -> None:
     """During a key change the former key is still listed. Its signatures stop counting when it is removed."""
-    office.seed(ledger(A, B), keys=ledger_trust(MIRROR))
-    signing(office)
-    own = write_key(office.folder / "own", number=OPERATOR)
-    ended = office.run("adopt", "--branch", "--no-pass", "--signing-key", str(own))
+    operator.seed(ledger(A, B), keys=ledger_trust(MIRROR))
+    signing(operator)
+    own = write_key(operator.folder / "own", number=OPERATOR)
+    ended = operator.run("adopt", "--branch", "--no-pass", "--signing-key", str(own))
     assert (ended.status, "Committed as " in ended.out) == (0, True), ended.err
-    assert office.signed_by(ledger_trust(OPERATOR)) == (signer(number=OPERATOR).kid, "operator")
+    assert operator.signed_by(ledger_trust(OPERATOR)) == (signer(number=OPERATOR).kid, "operator")
 
 
-def test_branch_that_moved_since_it_was_shown_is_not_signed(office: Office) -> None:
+def test_branch_that_moved_since_it_was_shown_is_not_signed(operator: Operator) -> None:
     """Exit 1: another push moved the head after it was shown. The operator must review it again."""
-    office.seed(ledger(A))
-    before = office.head()
-    after = office.seed(ledger(A, B))
-    git(office.remote, "update-ref", "refs/heads/main", before)
-    hook = office.remote / "hooks" / "pre-receive"
+    operator.seed(ledger(A))
+    before = operator.head()
+    after = operator.seed(ledger(A, B))
+    git(operator.remote, "update-ref", "refs/heads/main", before)
+    hook = operator.remote / "hooks" / "pre-receive"
     hook.write_text(
-        f"#!/bin/sh\nunset GIT_QUARANTINE_PATH\nexec git --git-dir={office.remote} update-ref refs/heads/main {after}\n"
+        "#!/bin/sh\nunset GIT_QUARANTINE_PATH\n"
+        f"exec git --git-dir={operator.remote} update-ref refs/heads/main {after}\n"
     )
     hook.chmod(0o755)
-    signing(office)
-    ended = office.run("adopt", "--branch", "--no-pass")
+    signing(operator)
+    ended = operator.run("adopt", "--branch", "--no-pass")
     assert ended.status == 1
     assert "the branch may have moved since it was shown" in ended.err
     assert "oidc-mirror adopt --branch" in ended.err
-    assert office.head() == after
-    assert SIGNATURE not in office.files()
+    assert operator.head() == after
+    assert SIGNATURE not in operator.files()
 
 
-def test_pass_after_the_adoption_decides_the_exit_status(office: Office) -> None:
+def test_pass_after_the_adoption_decides_the_exit_status(operator: Operator) -> None:
     """Exit 1: no other service answers here. The ledgers are signed all the same."""
-    office.seed(ledger(A))
-    signing(office)
-    assert office.run("adopt", "--branch").status == 1
-    assert office.signed_by(ledger_trust(MIRROR))[1] == "mirror"
+    operator.seed(ledger(A))
+    signing(operator)
+    assert operator.run("adopt", "--branch").status == 1
+    assert operator.signed_by(ledger_trust(MIRROR))[1] == "mirror"
 
 
-def test_empty_branch_is_nothing_to_sign(office: Office) -> None:
+def test_empty_branch_is_nothing_to_sign(operator: Operator) -> None:
     """Without a head there is no ledger and no commit."""
-    signing(office)
-    ended = office.run("adopt", "--branch", "--no-pass")
+    signing(operator)
+    ended = operator.run("adopt", "--branch", "--no-pass")
     assert (ended.status, ended.out.splitlines()[0]) == (0, "head    none")
     assert "Every ledger was signed already." in ended.out
 
 
-def test_nothing_is_left_to_adopt(office: Office) -> None:
+def test_nothing_is_left_to_adopt(operator: Operator) -> None:
     """Exit 0: the history knows every issuer."""
-    office.seed(ledger(A))
-    ended = office.run("adopt", "--all")
+    operator.seed(ledger(A))
+    ended = operator.run("adopt", "--all")
     assert (ended.status, "there is nothing to adopt" in ended.out) == (0, True)
 
 
-def test_issuer_without_any_source_is_not_adopted(office: Office) -> None:
+def test_issuer_without_any_source_is_not_adopted(operator: Operator) -> None:
     """Exit 1: neither an apiserver nor the public document answers."""
-    with open_repository(office.folder, name="mirror.git", remote=office.remote) as repository:
+    with open_repository(operator.folder, name="mirror.git", remote=operator.remote) as repository:
         repository.commit(base=None, parents=(), changes={"x": b"x"}, message="x", when=MOMENT, expect=None)
         repository.push()
-    head = office.head()
-    ended = office.run("adopt", "syd-prod")
+    head = operator.head()
+    ended = operator.run("adopt", "syd-prod")
     assert (ended.status, "not adopted: " in ended.out) == (1, True)
-    assert office.head() == head
+    assert operator.head() == head

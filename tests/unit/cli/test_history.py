@@ -26,7 +26,7 @@ def reported(*states: tuple[Key, Status], unreadable: tuple[CommitId, ...] = ())
     )
     version = Version(CommitId("ab" * 20), (), MOMENT, "ann\x1b[31m", "subject")
     found = build_histories([LedgerVersion(version, Ledger(ISSUER, tuple(records)))])
-    return unstyle("\n".join(lines(((NAME, ISSUER, KeyHistories(found.lives, found.rotations, unreadable)),))))
+    return unstyle("\n".join(lines(((NAME, ISSUER, KeyHistories(found.keys, found.rotations, unreadable)),))))
 
 
 def test_each_key_is_printed_completely() -> None:

@@ -53,8 +53,8 @@ FORMER = IssuerUrl(f"{BASE_URL}/old")
 UNKNOWN_KEY = RSA_KEYS[3]
 
 
-def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> OperatorSession:
-    """An operator's desk on the mirror's own machine, after its fetch."""
+def session_of(here: Situation, *, lasting: bool = True, **repository: object) -> OperatorSession:
+    """An operator's session on the mirror's own machine, after its fetch."""
     settings = here.settings()
     settings = replace(settings, repository=replace(settings.repository, **repository))  # type: ignore[arg-type]  # fields by name
     history = here.world.history
@@ -77,10 +77,10 @@ def desk_of(here: Situation, *, lasting: bool = True, **repository: object) -> O
 def revoking(prints: Iterable[Thumbprint], *, last: bool = False) -> Callable[[OperatorSession], list[KeyDecision]]:
     material = frozenset(prints)
 
-    def decide(desk: OperatorSession) -> list[KeyDecision]:
+    def decide(session: OperatorSession) -> list[KeyDecision]:
         decisions = []
-        for at, ledger in desk.ledgers():
-            outcome = revoke(ledger, material, now=desk.now, reason="stolen", last=last)
+        for at, ledger in session.ledgers():
+            outcome = revoke(ledger, material, now=session.now, reason="stolen", last=last)
             assert isinstance(outcome, LedgerUpdate)
             decisions.append(KeyDecision(at, outcome))
         return decisions
@@ -112,15 +112,15 @@ def push_from_elsewhere(here: Situation, ledger: Ledger, name: str = "other") ->
 def test_commit_of_a_concurrent_pass_is_not_lost(here: Situation, capsys: pytest.CaptureFixture[str]) -> None:
     """The branch moves between our read and our write. It then contains both changes."""
     here.run(BOTH, BOTH)
-    desk = desk_of(here)
+    session = session_of(here)
     (first, second) = ledger_of(here).records
 
     def revoke_the_other(history: FakeHistory) -> None:
         history.moved_by = None
-        commit(desk_of(here), revoking([second.key.thumbprint]))
+        commit(session_of(here), revoking([second.key.thumbprint]))
 
     here.world.history.moved_by = revoke_the_other
-    commit(desk, revoking([first.key.thumbprint]))
+    commit(session, revoking([first.key.thumbprint]))
     assert [each.status for each in ledger_of(here).records] == [Status.REVOKED, Status.REVOKED]
     assert capsys.readouterr().out.count("Committed as ") == 2
 
@@ -128,7 +128,7 @@ def test_commit_of_a_concurrent_pass_is_not_lost(here: Situation, capsys: pytest
 def test_ledger_that_breaks_concurrently_is_written_again(here: Situation) -> None:
     """Damage does not prevent a revocation. The last readable ledger is used, and the decision is committed on top."""
     here.run(BOTH, BOTH)
-    desk = desk_of(here)
+    session = session_of(here)
 
     def break_it(history: FakeHistory) -> None:
         history.moved_by = None
@@ -137,7 +137,7 @@ def test_ledger_that_breaks_concurrently_is_written_again(here: Situation) -> No
         history.commit(base=head, parents=parents, changes={LEDGER: b"{}"}, message="x", when=here.now, expect=head)
 
     here.world.history.moved_by = break_it
-    commit(desk, revoking([ledger_of(here).records[0].key.thumbprint]))
+    commit(session, revoking([ledger_of(here).records[0].key.thumbprint]))
     assert [each.status for each in ledger_of(here).records] == [Status.REVOKED, Status.PUBLISHED]
 
 
@@ -147,17 +147,17 @@ def test_ledger_that_breaks_concurrently_is_written_again(here: Situation) -> No
 def test_push_that_fails_is_an_error(shared: Situation, *, lasting: bool, reported: str) -> None:
     """With a remote, a decision counts only after its push."""
     shared.run(BOTH, BOTH)
-    desk = desk_of(shared, lasting=lasting)
+    session = session_of(shared, lasting=lasting)
     assert shared.world.history.remote is not None
     shared.world.history.remote.refuses_pushes = True
     with pytest.raises(RemoteError, match=reported):
-        commit(desk, revoking([ledger_of(shared).records[0].key.thumbprint]))
+        commit(session, revoking([ledger_of(shared).records[0].key.thumbprint]))
 
 
 def test_push_that_loses_every_race_is_an_error(shared: Situation) -> None:
     """Other mirrors push before each of our five tries."""
     shared.run(BOTH, BOTH)
-    desk = desk_of(shared)
+    session = session_of(shared)
     history, remote = shared.world.history, shared.world.history.remote
     assert remote is not None
 
@@ -171,7 +171,7 @@ def test_push_that_loses_every_race_is_an_error(shared: Situation) -> None:
 
     history.moved_by = move_the_remote
     with pytest.raises(RemoteError, match="was not pushed"):
-        commit(desk, revoking([ledger_of(shared).records[0].key.thumbprint]))
+        commit(session, revoking([ledger_of(shared).records[0].key.thumbprint]))
 
 
 # ------------------------------------------------------------------------- others who decide at the same time
@@ -214,7 +214,7 @@ def test_approval_is_made_once_more_when_another_commit_came_first(shared: Situa
     """The merge drops the first approval, because the other record moved further. The second approval is kept."""
     held = held_key(shared)
     others_first(shared, moved_held(shared, held, 5))
-    commit(desk_of(shared), lambda desk: decide_approval(desk, key_id(held.key)))
+    commit(session_of(shared), lambda session: decide_approval(session, key_id(held.key)))
     assert key_id(held.key) in {key_id(each) for each in ledger_of(shared).public_keys()}
     assert shared.world.history.remote is not None
     assert shared.world.history.remote.head == shared.world.history.head
@@ -225,7 +225,7 @@ def test_approval_that_others_undo_again_and_again_is_an_error(shared: Situation
     held = held_key(shared)
     others_first(shared, *(moved_held(shared, held, by) for by in (5, 10, 20, 40, 80)))
     with pytest.raises(HistoryError, match="the decision does not stand"):
-        commit(desk_of(shared), lambda desk: decide_approval(desk, key_id(held.key)))
+        commit(session_of(shared), lambda session: decide_approval(session, key_id(held.key)))
     assert key_id(held.key) not in {key_id(each) for each in ledger_of(shared).public_keys()}
 
 
@@ -236,7 +236,7 @@ def test_approval_of_a_key_that_was_revoked_meanwhile_is_refused(shared: Situati
     assert isinstance(gone, LedgerUpdate)
     others_first(shared, gone.ledger)
     with pytest.raises(UsageError, match="a revoked key never comes back"):
-        commit(desk_of(shared), lambda desk: decide_approval(desk, key_id(held.key)))
+        commit(session_of(shared), lambda session: decide_approval(session, key_id(held.key)))
     assert key_id(held.key) not in {key_id(each) for each in ledger_of(shared).public_keys()}
 
 
@@ -246,7 +246,7 @@ def test_unknown_key_cannot_be_approved(shared: Situation) -> None:
     shared.run(LAST, LAST)
     key = next(each.key for each in ledger_of(shared).records if each.status is Status.RETIRING)
     with pytest.raises(UsageError, match="is retiring, not held"):
-        decide_approval(desk_of(shared), key_id(key))
+        decide_approval(session_of(shared), key_id(key))
 
 
 def test_revocation_by_two_operators_at_once_stands(shared: Situation) -> None:
@@ -256,17 +256,19 @@ def test_revocation_by_two_operators_at_once_stands(shared: Situation) -> None:
     gone = revoke(ledger_of(shared), {first}, now=shared.now, reason="also", last=False)
     assert isinstance(gone, LedgerUpdate)
     others_first(shared, gone.ledger)
-    commit(desk_of(shared), lambda desk: decide_revocation(desk, frozenset({first}), reason="mine", last=False)[0])
+    commit(
+        session_of(shared), lambda session: decide_revocation(session, frozenset({first}), reason="mine", last=False)[0]
+    )
     assert [each.status for each in ledger_of(shared).records] == [Status.REVOKED, Status.PUBLISHED]
 
 
 def test_revocation_of_the_last_key_is_held(shared: Situation) -> None:
-    """The desk gives the reason and commits nothing. With `last` it commits the revocation."""
+    """The session gives the reason and commits nothing. With `last` it commits the revocation."""
     shared.run(ONE, ONE)
     material = frozenset(each.key.thumbprint for each in ledger_of(shared).records)
-    decisions, held = decide_revocation(desk_of(shared), material, reason="leaked", last=False)
+    decisions, held = decide_revocation(session_of(shared), material, reason="leaked", last=False)
     assert (decisions, [each.code for each in held]) == ([], ["revocation.held"])
-    decisions, held = decide_revocation(desk_of(shared), material, reason="leaked", last=True)
+    decisions, held = decide_revocation(session_of(shared), material, reason="leaked", last=True)
     assert ([each.publication.url for each in decisions], held) == ([ISSUER], [])
 
 
@@ -275,7 +277,7 @@ def test_reason_that_no_ledger_can_keep_is_refused(shared: Situation) -> None:
     shared.run(BOTH, BOTH)
     first = ledger_of(shared).records[0].key.thumbprint
     with pytest.raises(UsageError, match="printable characters"):
-        decide_revocation(desk_of(shared), frozenset({first}), reason="a\nb", last=False)
+        decide_revocation(session_of(shared), frozenset({first}), reason="a\nb", last=False)
 
 
 # ------------------------------------------------------------------- what became of a revoked key in public
@@ -313,7 +315,7 @@ def test_status_of_a_revocation_is_what_is_public(
     here.run(BOTH, BOTH)
     before = here.world.bucket.objects[ObjectKey(JWKS_KEY)]
     material = frozenset({ledger_of(here).records[0].key.thumbprint})
-    commit(desk_of(here), revoking(material))
+    commit(session_of(here), revoking(material))
     report = here.run()
     if bucket == "still there":
         here.world.bucket.objects[ObjectKey(JWKS_KEY)] = before
@@ -325,9 +327,9 @@ def test_status_of_a_revocation_is_what_is_public(
         here.world.web.cached[jwks_uri(ISSUER)] = before
     elif cache == "blocked":
         here.world.web.blocked = Reason("forbidden", "Everybody gets 403.", "Allow it.")
-    publication = with_readback(desk_of(here).publications()[0], enabled=readback)
+    publication = with_readback(session_of(here).publications()[0], enabled=readback)
     capsys.readouterr()
-    assert public_state(desk_of(here), publication, material, report) is status
+    assert public_state(session_of(here), publication, material, report) is status
     assert reported in capsys.readouterr().err
 
 
@@ -343,11 +345,11 @@ def test_revocation_that_would_empty_the_issuer_is_held(here: Situation) -> None
     before = ledger_of(here)
     halves = [revoke(before, {each.key.thumbprint}, now=here.now, reason="x", last=False) for each in before.records]
     one, two = (each.ledger for each in halves if isinstance(each, LedgerUpdate))
-    ((publication, _),) = desk_of(here).ledgers()
-    commit(desk_of(here), lambda _: [KeyDecision(publication, LedgerUpdate(merge(one, two), (), ()))])
+    ((publication, _),) = session_of(here).ledgers()
+    commit(session_of(here), lambda _: [KeyDecision(publication, LedgerUpdate(merge(one, two), (), ()))])
     report = here.run()
     material = frozenset(each.key.thumbprint for each in before.records)
-    assert public_state(desk_of(here), publication, material, report) is ExitStatus.HELD
+    assert public_state(session_of(here), publication, material, report) is ExitStatus.HELD
 
 
 # ------------------------------------------------------------------------------------------ killed between
@@ -363,10 +365,10 @@ def test_emptied_by_an_operator_who_was_killed(shared: Situation) -> None:
         raise Killed
 
     shared.run(ONE, ONE)
-    desk = desk_of(shared)
+    session = session_of(shared)
     shared.world.history.before_push = kill
     with pytest.raises(Killed):
-        commit(desk, revoking([each.key.thumbprint for each in ledger_of(shared).records], last=True))
+        commit(session, revoking([each.key.thumbprint for each in ledger_of(shared).records], last=True))
     shared.world.history.before_push = None
     report = shared.run()
     assert "issuer.emptied" in event_names(report)
@@ -377,10 +379,10 @@ def test_emptied_by_an_operator_who_was_killed(shared: Situation) -> None:
 
 
 def take_over_all(here: Situation) -> int:
-    """The exit status of adopting all documents of the desk's issuers."""
-    desk = desk_of(here)
+    """The exit status of adopting all documents of the session's issuers."""
+    session = session_of(here)
     with pytest.raises(click.exceptions.Exit) as stop:
-        adopt_documents(click.Context(adopt), desk, list(desk.publications()), yes=True, no_pass=True)
+        adopt_documents(click.Context(adopt), session, list(session.publications()), yes=True, no_pass=True)
     return int(stop.value.exit_code)
 
 
@@ -504,21 +506,21 @@ def test_key_is_approved_under_every_text_that_has_it(here: Situation) -> None:
     here.run(ONE, ONE)
     here.policy = KeyPolicy(new_keys="hold")
     here.run(BOTH, BOTH)
-    desk = desk_of(here)
+    session = session_of(here)
     (held,) = (each for each in ledger_of(here).records if each.status is Status.HELD)
     others = tuple(each for each in ledger_of(here).records if each is not held and each.key != held.key)
-    decisions = decide_approval(with_former(desk, Ledger(FORMER, others)), key_id(held.key))
+    decisions = decide_approval(with_former(session, Ledger(FORMER, others)), key_id(held.key))
     assert [each.publication.url for each in decisions] == [ISSUER]
-    decisions = decide_approval(with_former(desk, Ledger(FORMER, ledger_of(here).records)), key_id(held.key))
+    decisions = decide_approval(with_former(session, Ledger(FORMER, ledger_of(here).records)), key_id(held.key))
     assert [each.publication.url for each in decisions] == [ISSUER, FORMER]
 
 
-def with_former(desk: OperatorSession, ledger: Ledger) -> OperatorSession:
-    """The desk with one former issuer and its ledger."""
-    issuer = replace(desk.issuers[0], former_issuers=(FormerIssuerSettings(FORMER, date(2027, 1, 31)),))
-    known = replace(desk.history.issuers[ISSUER], ledger=ledger)
-    memory = replace(desk.history, issuers={**desk.history.issuers, FORMER: known})
-    return replace(desk, settings=replace(desk.settings, issuers=(issuer,)), issuers=(issuer,), history=memory)
+def with_former(session: OperatorSession, ledger: Ledger) -> OperatorSession:
+    """The session with one former issuer and its ledger."""
+    issuer = replace(session.issuers[0], former_issuers=(FormerIssuerSettings(FORMER, date(2027, 1, 31)),))
+    known = replace(session.history.issuers[ISSUER], ledger=ledger)
+    memory = replace(session.history, issuers={**session.history.issuers, FORMER: known})
+    return replace(session, settings=replace(session.settings, issuers=(issuer,)), issuers=(issuer,), history=memory)
 
 
 # ------------------------------------------------------------------------------------------ the next passes
@@ -530,16 +532,16 @@ def test_set_that_two_operators_emptied_is_held(here: Situation) -> None:
     before = ledger_of(here)
     halves = [revoke(before, {each.key.thumbprint}, now=here.now, reason="x", last=False) for each in before.records]
     one, two = (each.ledger for each in halves if isinstance(each, LedgerUpdate))
-    desk = desk_of(here)
-    ((publication, _),) = desk.ledgers()
-    commit(desk, lambda _: [KeyDecision(publication, LedgerUpdate(merge(one, two), (), ()))])
+    session = session_of(here)
+    ((publication, _),) = session.ledgers()
+    commit(session, lambda _: [KeyDecision(publication, LedgerUpdate(merge(one, two), (), ()))])
     report = here.run()
     assert report.exit_status is ExitStatus.HELD
     assert [each.code for each in report.issuers[0].held] == ["revocation.held"]
     assert "--last" in report.issuers[0].held[0].remedy
     assert len(public_kids(here)) == 1
-    desk = desk_of(here)
-    commit(desk, revoking([each.key.thumbprint for each in before.records], last=True))
+    session = session_of(here)
+    commit(session, revoking([each.key.thumbprint for each in before.records], last=True))
     report = here.run()
     assert (report.exit_status, here.public()) == (ExitStatus.CURRENT, b'{"keys":[]}')
     assert "issuer.emptied" in event_names(report)
@@ -563,28 +565,28 @@ def _shown_keys(here: Situation) -> tuple[KeyRecord, ...]:
 
 
 def test_revocation_reaches_former_issuers(here: Situation) -> None:
-    """The desk sees the ledgers of an issuer and its former issuers. Each key appears once, with every revocation."""
+    """A session has the ledgers of an issuer and its former issuers. Each key appears once, with every revocation."""
     here.run(BOTH, BOTH)
     base = ledger_of(here)
     old = Ledger(FORMER, base.records[:1])
-    desk = with_former(desk_of(here), old)
-    assert [each.url for each, _ in desk.ledgers()] == [ISSUER, FORMER]
-    assert desk.every_key() == base
-    lines = describe_keys(desk, lambda record: record.key == base.records[0].key)
+    session = with_former(session_of(here), old)
+    assert [each.url for each, _ in session.ledgers()] == [ISSUER, FORMER]
+    assert session.every_key() == base
+    lines = describe_keys(session, lambda record: record.key == base.records[0].key)
     assert sum(FORMER in line for line in lines) == 1
     gone = revoke(old, {base.records[0].key.thumbprint}, now=here.now, reason="x", last=True)
     assert isinstance(gone, LedgerUpdate)
-    changed = with_former(desk_of(here), gone.ledger)
+    changed = with_former(session_of(here), gone.ledger)
     assert changed.revoked(changed.issuers[0]) == {base.records[0].key.thumbprint}
 
 
 def test_hostile_kid_cannot_steer_the_terminal(here: Situation) -> None:
     """The kid comes from outside and is escaped in the operator's prompt."""
     here.run(BOTH, BOTH)
-    desk = desk_of(here)
+    session = session_of(here)
     evil = KeyRecord(replace(UNKNOWN_KEY, kid=Kid("k\x1b[2J\u202e")), Status.HELD, 1, here.now, held_because="policy")
-    known = replace(desk.history.issuers[ISSUER], ledger=Ledger(ISSUER, (evil,)))
-    lines = describe_keys(replace(desk, history=replace(desk.history, issuers={ISSUER: known})), lambda _: True)
+    known = replace(session.history.issuers[ISSUER], ledger=Ledger(ISSUER, (evil,)))
+    lines = describe_keys(replace(session, history=replace(session.history, issuers={ISSUER: known})), lambda _: True)
     assert all(line.isprintable() for line in lines)
     assert any("\\x1b" in line for line in lines)
 
@@ -592,7 +594,7 @@ def test_hostile_kid_cannot_steer_the_terminal(here: Situation) -> None:
 def test_written_decision_can_be_read(here: Situation) -> None:
     """The bytes on the branch equal those of the decided ledger."""
     here.run(BOTH, BOTH)
-    desk = desk_of(here)
-    decisions = commit(desk, revoking([ledger_of(here).records[0].key.thumbprint]))
+    session = session_of(here)
+    decisions = commit(session, revoking([ledger_of(here).records[0].key.thumbprint]))
     assert here.world.history.files()[LEDGER] == write_ledger(decisions[0].outcome.ledger)
     assert here.world.history.log()[0].startswith("syd-prod: revoke key ")

@@ -26,7 +26,7 @@ from support.situations import JWKS_KEY, ONE, Situation
 LOGGER = configure("info", "json")
 
 
-class Theatre:
+class RunnerSetup:
     """A situation with passes made by `PassRunner`. It records which adapters are opened and closed."""
 
     def __init__(self, state_dir: Path) -> None:
@@ -63,119 +63,119 @@ class Theatre:
 
 
 @pytest.fixture
-def theatre(tmp_path: Path) -> Theatre:
-    return Theatre(tmp_path)
+def setup(tmp_path: Path) -> RunnerSetup:
+    return RunnerSetup(tmp_path)
 
 
-def test_adapters_live_as_long_as_all_is_well(theatre: Theatre) -> None:
+def test_adapters_live_as_long_as_all_is_well(setup: RunnerSetup) -> None:
     """Three passes open the adapters once. The end closes them once."""
-    assert [theatre.run() for _ in range(3)] == [ExitStatus.CURRENT] * 3
-    assert (theatre.opened, theatre.closed) == (1, 0)
-    theatre.passes.close()
-    theatre.passes.close()
-    assert theatre.closed == 1
-    assert len(theatre.reported) == 3
+    assert [setup.run() for _ in range(3)] == [ExitStatus.CURRENT] * 3
+    assert (setup.opened, setup.closed) == (1, 0)
+    setup.passes.close()
+    setup.passes.close()
+    assert setup.closed == 1
+    assert len(setup.reported) == 3
 
 
-def test_bucket_that_fails_gets_new_adapters(theatre: Theatre) -> None:
+def test_bucket_that_fails_gets_new_adapters(setup: RunnerSetup) -> None:
     """After rotated credentials or a changed endpoint, stale adapters do not make the next pass fail too."""
-    theatre.situation.world.bucket.fails["list"] = BucketError("No.", code="ExpiredToken")
-    assert theatre.run() is ExitStatus.FAILED
-    assert (theatre.opened, theatre.closed) == (1, 1)
-    theatre.situation.world.bucket.fails.clear()
-    assert theatre.run() is ExitStatus.CURRENT
-    assert (theatre.opened, theatre.closed) == (2, 1)
+    setup.situation.world.bucket.fails["list"] = BucketError("No.", code="ExpiredToken")
+    assert setup.run() is ExitStatus.FAILED
+    assert (setup.opened, setup.closed) == (1, 1)
+    setup.situation.world.bucket.fails.clear()
+    assert setup.run() is ExitStatus.CURRENT
+    assert (setup.opened, setup.closed) == (2, 1)
 
 
-def test_apiservers_that_fail_cost_no_adapter(theatre: Theatre) -> None:
+def test_apiservers_that_fail_cost_no_adapter(setup: RunnerSetup) -> None:
     """Failing apiservers do not reopen the adapters."""
-    theatre.situation.world.source.answers = {}
-    assert theatre.run() is ExitStatus.FAILED
-    assert (theatre.opened, theatre.closed) == (1, 0)
+    setup.situation.world.source.answers = {}
+    assert setup.run() is ExitStatus.FAILED
+    assert (setup.opened, setup.closed) == (1, 0)
 
 
-def test_new_settings_get_new_adapters(theatre: Theatre) -> None:
+def test_new_settings_get_new_adapters(setup: RunnerSetup) -> None:
     """The adapters are replaced as soon as the file has changed."""
-    theatre.run()
-    theatre.settings = replace(theatre.settings, max_failures=7)
-    theatre.path.write_text('{"changed": 1}')
-    theatre.run()
-    assert (theatre.opened, theatre.closed) == (2, 1)
+    setup.run()
+    setup.settings = replace(setup.settings, max_failures=7)
+    setup.path.write_text('{"changed": 1}')
+    setup.run()
+    assert (setup.opened, setup.closed) == (2, 1)
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a defect"), BucketError("No.", code="x")])
-def test_pass_that_cannot_even_begin_is_a_failed_pass(theatre: Theatre, error: Exception) -> None:
+def test_pass_that_cannot_even_begin_is_a_failed_pass(setup: RunnerSetup, error: Exception) -> None:
     """The failure is counted, logged and shown on the page, but never raised. The next pass tries again."""
-    theatre.refuses = error
+    setup.refuses = error
     with capture_logs() as logs:
-        assert theatre.run() is ExitStatus.FAILED
+        assert setup.run() is ExitStatus.FAILED
     assert [each["event"] for each in logs if each["log_level"] == "error"] == ["pass.failed"]
-    assert theatre.passes.pass_history.failed_in_a_row == 1
-    theatre.refuses = None
-    assert theatre.run() is ExitStatus.CURRENT
-    assert theatre.passes.pass_history.passes == {"failed": 1, "current": 1}
+    assert setup.passes.pass_history.failed_in_a_row == 1
+    setup.refuses = None
+    assert setup.run() is ExitStatus.CURRENT
+    assert setup.passes.pass_history.passes == {"failed": 1, "current": 1}
 
 
-def test_first_pass_of_a_daemon_looks_at_everything(theatre: Theatre) -> None:
+def test_first_pass_of_a_daemon_looks_at_everything(setup: RunnerSetup) -> None:
     """The page of this process does not know what an earlier process observed."""
-    theatre.run()
-    assert theatre.situation.world.web.looks
-    theatre.situation.world.web.looks.clear()
-    theatre.run()
-    assert theatre.situation.world.web.looks == []
-    again = PassRunner(theatre.configuration, theatre.open_ports, LOGGER)
+    setup.run()
+    assert setup.situation.world.web.looks
+    setup.situation.world.web.looks.clear()
+    setup.run()
+    assert setup.situation.world.web.looks == []
+    again = PassRunner(setup.configuration, setup.open_ports, LOGGER)
     again.run()
-    assert theatre.situation.world.web.looks
+    assert setup.situation.world.web.looks
 
 
-def test_commits_are_read_when_there_is_a_new_one(theatre: Theatre) -> None:
+def test_commits_are_read_when_there_is_a_new_one(setup: RunnerSetup) -> None:
     """The commits are listed newest first."""
-    theatre.run()
-    first = theatre.passes.pass_history.commits
-    assert [each.commit for each in first] == [theatre.situation.world.history.head]
-    theatre.run()
-    assert theatre.passes.pass_history.commits is first
+    setup.run()
+    first = setup.passes.pass_history.commits
+    assert [each.commit for each in first] == [setup.situation.world.history.head]
+    setup.run()
+    assert setup.passes.pass_history.commits is first
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_stopped_pass_is_not_counted(theatre: Theatre, when: str) -> None:
+def test_stopped_pass_is_not_counted(setup: RunnerSetup, when: str) -> None:
     """An interrupted pass proves nothing: no failure, no `last_error`, and no further pass."""
-    source = theatre.situation.world.source
+    source = setup.situation.world.source
     if when == "before":
-        theatre.passes.stop_polling()
+        setup.passes.stop_polling()
     else:
-        interrupt(theatre, theatre.passes.stop_polling)
-    theatre.passes.run()
-    assert theatre.passes.pass_history.report is None
-    assert theatre.reported == []
-    assert not (theatre.situation.state_dir / "last_error").exists()
+        interrupt(setup, setup.passes.stop_polling)
+    setup.passes.run()
+    assert setup.passes.pass_history.report is None
+    assert setup.reported == []
+    assert not (setup.situation.state_dir / "last_error").exists()
     assert source.cancelled is (when == "meanwhile")
 
 
-def test_stopped_pass_leaves_the_last_result_and_adds_its_events(theatre: Theatre) -> None:
+def test_stopped_pass_leaves_the_last_result_and_adds_its_events(setup: RunnerSetup) -> None:
     """`status` shows the result of the previous pass, not the interruption. Drift stays visible."""
-    theatre.run()
-    before = load_last_pass(theatre.situation.state_dir)
+    setup.run()
+    before = load_last_pass(setup.situation.state_dir)
     assert before is not None
-    theatre.situation.world.bucket.write(JWKS_KEY, b"evil")
-    interrupt(theatre, theatre.passes.stop_polling)
-    theatre.passes.run()
-    found = load_last_pass(theatre.situation.state_dir)
+    setup.situation.world.bucket.write(JWKS_KEY, b"evil")
+    interrupt(setup, setup.passes.stop_polling)
+    setup.passes.run()
+    found = load_last_pass(setup.situation.state_dir)
     assert found is not None
     assert [past.event.name for past in found.events] == ["bucket.drift", "drift.repaired"]
     assert found == replace(before, events=found.events)
 
 
-def test_first_pass_that_is_stopped_leaves_no_result(theatre: Theatre) -> None:
+def test_first_pass_that_is_stopped_leaves_no_result(setup: RunnerSetup) -> None:
     """An interrupted first pass has no result."""
-    interrupt(theatre, theatre.passes.stop_polling)
-    theatre.passes.run()
-    assert load_last_pass(theatre.situation.state_dir) is None
+    interrupt(setup, setup.passes.stop_polling)
+    setup.passes.run()
+    assert load_last_pass(setup.situation.state_dir) is None
 
 
-def interrupt(theatre: Theatre, call: Callable[[], None]) -> None:
+def interrupt(setup: RunnerSetup, call: Callable[[], None]) -> None:
     """Calls it while the bucket is listed."""
-    bucket = theatre.situation.world.bucket
+    bucket = setup.situation.world.bucket
     really_list = bucket.list
 
     def listed(prefix: str) -> Mapping[ObjectKey, ListedObject]:
@@ -185,13 +185,13 @@ def interrupt(theatre: Theatre, call: Callable[[], None]) -> None:
     bucket.list = listed  # type: ignore[method-assign]  # hook of this test
 
 
-def test_cancel_reaches_what_is_open(theatre: Theatre) -> None:
+def test_cancel_reaches_what_is_open(setup: RunnerSetup) -> None:
     """Without open adapters, cancel is harmless."""
-    theatre.passes.cancel()
-    assert theatre.cancelled == 0
-    theatre.run()
-    theatre.passes.cancel()
-    assert theatre.cancelled == 1
+    setup.passes.cancel()
+    assert setup.cancelled == 0
+    setup.run()
+    setup.passes.cancel()
+    assert setup.cancelled == 1
 
 
 @pytest.mark.parametrize(
@@ -214,64 +214,64 @@ def test_summary_is_one_line(found: object, line: str) -> None:
     assert summary(found) == line  # type: ignore[arg-type]  # a fake report
 
 
-def test_summary_of_a_failed_pass_says_why(theatre: Theatre) -> None:
+def test_summary_of_a_failed_pass_says_why(setup: RunnerSetup) -> None:
     """The summary gives the first reason."""
-    theatre.refuses = BucketError("The bucket is gone.", code="x")
-    theatre.run()
-    assert summary(theatre.passes.pass_history).startswith("FAILED: The bucket is gone. (pass ended ")
-    assert json.dumps(summary(theatre.passes.pass_history))
+    setup.refuses = BucketError("The bucket is gone.", code="x")
+    setup.run()
+    assert summary(setup.passes.pass_history).startswith("FAILED: The bucket is gone. (pass ended ")
+    assert json.dumps(summary(setup.passes.pass_history))
 
 
-def test_limit_of_processes_is_no_defect_and_is_counted(theatre: Theatre) -> None:
+def test_limit_of_processes_is_no_defect_and_is_counted(setup: RunnerSetup) -> None:
     """A pass that could not start a thread names the limit to raise. Repeated failures make the daemon unhealthy."""
-    theatre.refuses = RuntimeError("can't start new thread")
-    assert [theatre.run() for _ in range(3)] == [ExitStatus.FAILED] * 3
-    found = theatre.passes.pass_history.report
+    setup.refuses = RuntimeError("can't start new thread")
+    assert [setup.run() for _ in range(3)] == [ExitStatus.FAILED] * 3
+    found = setup.passes.pass_history.report
     assert found is not None
     assert "defect" not in found.failures[0].sentence + found.failures[0].remedy
     assert "pids.max" in found.failures[0].remedy
-    assert theatre.passes.exhausted_in_a_row == 3
-    theatre.refuses = None
-    theatre.run()
-    assert theatre.passes.exhausted_in_a_row == 0
+    assert setup.passes.exhausted_in_a_row == 3
+    setup.refuses = None
+    setup.run()
+    assert setup.passes.exhausted_in_a_row == 0
 
 
-def test_daemon_that_gets_no_further_process_is_unwell_until_a_pass_can_start_one(theatre: Theatre) -> None:
+def test_daemon_that_gets_no_further_process_is_unwell_until_a_pass_can_start_one(setup: RunnerSetup) -> None:
     """`/healthz` is 503 after three such passes, so that an orchestrator restarts it. A good pass resets it to 200."""
-    daemon = Daemon(theatre.configuration, theatre.passes, SystemdNotifier({}), LOGGER)
-    theatre.refuses = RuntimeError("can't start new thread")
+    daemon = Daemon(setup.configuration, setup.passes, SystemdNotifier({}), LOGGER)
+    setup.refuses = RuntimeError("can't start new thread")
     said = []
     for _ in range(3):
-        theatre.run()
+        setup.run()
         said.append(daemon.health())
     assert [each.ok for each in said] == [True, True, False]
     assert said[-1].sentence == "The last 3 passes could start no further process or thread; a restart may help."
-    theatre.refuses = None
-    theatre.run()
+    setup.refuses = None
+    setup.run()
     assert daemon.health().ok
 
 
-class Circle:
+class ReferenceCycle:
     """A reference cycle: only the garbage collector can free it."""
 
     def __init__(self) -> None:
         self.me = self
 
 
-def test_circles_of_a_pass_end_with_it(theatre: Theatre) -> None:
+def test_circles_of_a_pass_end_with_it(setup: RunnerSetup) -> None:
     """The cycles are collected right after the pass, even if only the young generation is collected."""
     for _ in range(3):
-        made = weakref.ref(Circle())
-        theatre.run()
+        made = weakref.ref(ReferenceCycle())
+        setup.run()
         assert made() is None
 
 
-def test_circles_among_adapters_end_when_these_are_replaced(theatre: Theatre) -> None:
+def test_circles_among_adapters_end_when_these_are_replaced(setup: RunnerSetup) -> None:
     """The cycles are collected although long-lived objects are collected rarely."""
-    kept = [Circle()]
-    assert theatre.run() == ExitStatus.CURRENT
+    kept = [ReferenceCycle()]
+    assert setup.run() == ExitStatus.CURRENT
     made = weakref.ref(kept.pop())
-    theatre.run()
-    theatre.passes.close()
-    theatre.run()
+    setup.run()
+    setup.passes.close()
+    setup.run()
     assert made() is None

@@ -67,7 +67,7 @@ def test_first_pass_is_at_once() -> None:
     work = Work()
     with scheduled(work, LONG) as (schedule, heard):
         wait_until(lambda: heard == [1])
-        assert schedule.pulse().ended is not None
+        assert schedule.heartbeat().ended is not None
         assert not schedule.running
 
 
@@ -153,14 +153,14 @@ def test_scheduler_that_is_dead_or_stuck_gives_no_beat(way: str) -> None:
             now = datetime.now(UTC)
             schedule._scheduler.add_job(release.wait, trigger, (PATIENCE_SECONDS,), executor="beat", next_run_time=now)
         time.sleep(0.2)
-        before = schedule.pulse()
+        before = schedule.heartbeat()
         time.sleep(2.2)
         schedule.recover_from_clock_step()
         time.sleep(0.1)
-        pulse = schedule.pulse()
-        assert pulse.heartbeat == before.heartbeat
-        assert health(pulse, pulse.heartbeat + 29, 1000).ok
-        assert not health(pulse, pulse.heartbeat + 31, 1000).ok
+        seen = schedule.heartbeat()
+        assert seen.heartbeat == before.heartbeat
+        assert health(seen, seen.heartbeat + 29, 1000).ok
+        assert not health(seen, seen.heartbeat + 31, 1000).ok
         release.set()
         time.sleep(0.2)
 
@@ -180,7 +180,7 @@ PATIENCE = 100.0
 
 
 @pytest.mark.parametrize(
-    ("pulse", "alive", "ready"),
+    ("seen", "alive", "ready"),
     [
         pytest.param(Heartbeat(began=1000, heartbeat=1000), True, False, id="just begun"),
         pytest.param(Heartbeat(began=901, heartbeat=1000), True, False, id="the first pass takes long"),
@@ -193,37 +193,37 @@ PATIENCE = 100.0
         pytest.param(Heartbeat(began=0, heartbeat=0, ended=0), False, False, id="all is long ago"),
     ],
 )
-def test_verdicts(pulse: Heartbeat, *, alive: bool, ready: bool) -> None:
+def test_verdicts(seen: Heartbeat, *, alive: bool, ready: bool) -> None:
     """The verdicts at second 1000, with a patience of 100 s and 30 s for the heartbeat."""
     assert LONGEST_SILENCE_SECONDS == 30
-    assert health(pulse, 1000, PATIENCE).ok is alive
-    assert readiness(pulse, 1000, PATIENCE).ok is ready
+    assert health(seen, 1000, PATIENCE).ok is alive
+    assert readiness(seen, 1000, PATIENCE).ok is ready
 
 
 @pytest.mark.parametrize(
-    ("pulse", "said"),
+    ("seen", "said"),
     [
         (Heartbeat(began=0, heartbeat=0, ended=999), "The scheduler has given no sign of life for 16 min 40 s."),
         (Heartbeat(began=0, heartbeat=999), "No pass has ended for 16 min 40 s; at most 1 min 40 s is good."),
         (Heartbeat(began=0, heartbeat=999, ended=999), "The scheduler is alive."),
     ],
 )
-def test_health_is_reported_in_words(pulse: Heartbeat, said: str) -> None:
+def test_health_is_reported_in_words(seen: Heartbeat, said: str) -> None:
     """The response of a failing probe gives the reason."""
-    assert health(pulse, 1000, PATIENCE).sentence == said
+    assert health(seen, 1000, PATIENCE).sentence == said
 
 
 @pytest.mark.parametrize(
-    ("pulse", "said"),
+    ("seen", "said"),
     [
         (Heartbeat(began=0, heartbeat=0), "No pass has ended yet."),
         (Heartbeat(began=0, heartbeat=0, ended=940), "The last pass ended 1 min ago."),
         (Heartbeat(began=0, heartbeat=0, ended=0), "The last pass ended 16 min 40 s ago; at most 1 min 40 s is good."),
     ],
 )
-def test_readiness_is_reported_in_words(pulse: Heartbeat, said: str) -> None:
+def test_readiness_is_reported_in_words(seen: Heartbeat, said: str) -> None:
     """Readiness gives its reason like health."""
-    assert readiness(pulse, 1000, PATIENCE).sentence == said
+    assert readiness(seen, 1000, PATIENCE).sentence == said
 
 
 def test_patience_is_three_intervals_and_the_source_deadline() -> None:

@@ -83,12 +83,12 @@ def test_before_the_first_pass_no_error_is_claimed(tmp_path: Path) -> None:
 
 def test_refused_configuration_is_an_error_of_its_own(tmp_path: Path) -> None:
     """The error is written although every pass succeeds with the earlier settings."""
-    where, chronicle = kept(tmp_path, GOOD)
+    where, pass_history = kept(tmp_path, GOOD)
     refused = Reason("configuration.refused", "The configuration has mistakes.", "Correct it.")
-    status_files.write_status_files(where, replace(chronicle, refused=refused), LOGGER)
+    status_files.write_status_files(where, replace(pass_history, refused=refused), LOGGER)
     text = (tmp_path / "last_error").read_text()
     assert text == "configuration.refused: The configuration has mistakes. Correct it.\n"
-    assert b"oidc_mirror_config_refused 1.0" in render(replace(chronicle, refused=refused))
-    assert b"oidc_mirror_config_refused 0.0" in render(chronicle)
-    status_files.write_status_files(where, chronicle, LOGGER)
+    assert b"oidc_mirror_config_refused 1.0" in render(replace(pass_history, refused=refused))
+    assert b"oidc_mirror_config_refused 0.0" in render(pass_history)
+    status_files.write_status_files(where, pass_history, LOGGER)
     assert not (tmp_path / "last_error").exists()

@@ -53,7 +53,7 @@ def entry(number: int, *parents: int, minutes: int | None = None, **keys: tuple[
 
 def steps(found: KeyHistories, key: Key) -> list[tuple[Status, int]]:
     """The status of each step, and the number of its first commit."""
-    (life,) = (each for each in found.lives if each.record.key == key)
+    (life,) = (each for each in found.keys if each.record.key == key)
     return [(step.status, int(step.commit, 16)) for step in life.steps]
 
 
@@ -71,7 +71,7 @@ def test_rotation_is_traced() -> None:
     assert steps(found, A) == [(PUBLISHED, 1), (RETIRING, 3), (DROPPED, 4)]
     assert steps(found, B) == [(PUBLISHED, 2)]
     assert [(each.at, each.commit, each.keys) for each in found.rotations] == [(at(2), commit(2), (key_id(B),))]
-    old, new = found.lives
+    old, new = found.keys
     assert (old.published_at, old.retiring_at, old.gone_at) == (at(1), at(3), at(4))
     assert (new.published_at, new.retiring_at, new.gone_at) == (at(2), None, None)
     assert [(step.since, step.until) for step in old.steps] == [(at(1), at(3)), (at(3), at(4)), (at(4), None)]
@@ -94,7 +94,7 @@ def test_rotation_is_traced() -> None:
 def test_dates_of_a_life(states: list[Status], published: int | None, retiring: int | None, gone: int | None) -> None:
     """The history has the first publication, the current retirement and the end; a key that returned has no end."""
     entries = [entry(n, *((n - 1,) if n > 1 else ()), a=(status, n)) for n, status in enumerate(states, 1)]
-    (life,) = build_histories(entries).lives
+    (life,) = build_histories(entries).keys
     assert (life.published_at, life.retiring_at, life.gone_at) == tuple(
         None if minute is None else at(minute) for minute in (published, retiring, gone)
     )
@@ -151,7 +151,7 @@ def test_unreadable_version_is_reported_and_ends_no_key() -> None:
 def test_clock_that_goes_back_gives_no_negative_time() -> None:
     """A step never begins before the previous one, whatever the committers' clocks."""
     found = build_histories([entry(1, minutes=60, a=(PUBLISHED, 1)), entry(2, 1, minutes=5, a=(RETIRING, 2))])
-    first, second = found.lives[0].steps
+    first, second = found.keys[0].steps
     assert first.since == first.until == second.since == at(60)
 
 
@@ -181,5 +181,5 @@ def test_oldest_key_comes_first() -> None:
     """Keys are sorted by age, not by kid."""
     found: tuple[KeyHistory, ...] = build_histories(
         [entry(1, b=(PUBLISHED, 1)), entry(2, 1, b=(PUBLISHED, 1), a=(PUBLISHED, 1))]
-    ).lives
+    ).keys
     assert [life.record.key for life in found] == [B, A]

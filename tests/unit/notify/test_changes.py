@@ -8,7 +8,7 @@ import pytest
 
 from mirror.config.settings import NotifyKind
 from mirror.model import Event, IssuerUrl, Level, Reason, Status, Unusable
-from mirror.notify.changes import MOST_EVENTS, MOST_MESSAGES, QUIET, Memory, News, Notified, find_news
+from mirror.notify.changes import MOST_EVENTS, MOST_MESSAGES, QUIET, Memory, Notification, Notified, find_notification
 from mirror.report import Effect, IssuerReport, State
 from support.fakes import MOMENT
 from support.pass_histories import NEW, documents, issuer, record, report, url_of
@@ -35,20 +35,20 @@ def degraded(name: str = "a") -> IssuerReport:
     return issuer(name, observations=(*healthy().observations[:1], silent))
 
 
-def news(
+def notification(
     memory: Memory | None,
     *issuers: IssuerReport,
     at: datetime = MOMENT,
     kinds: Sequence[str] = KINDS,
     quiet: bool = False,
     failures: tuple[Reason, ...] = (),
-) -> News:
+) -> Notification:
     configured = [url_of(name) for name in "abc"]
     found = report(*issuers, now=at, failures=failures)
-    return find_news(memory, found, kinds, configured=configured, quiet=quiet)
+    return find_notification(memory, found, kinds, configured=configured, quiet=quiet)
 
 
-def reported(found: News) -> list[tuple[str, str | None, str]]:
+def reported(found: Notification) -> list[tuple[str, str | None, str]]:
     return [(each.name, each.before, each.after) for each in found.changes]
 
 
@@ -58,114 +58,116 @@ def reported(found: News) -> list[tuple[str, str | None, str]]:
 def test_state_is_news_once_and_so_is_its_end(make: object, state: str) -> None:
     """A change is reported, then nothing while it lasts, then the recovery with the old state; then nothing again."""
     assert callable(make)
-    first = news({}, healthy())
+    first = notification({}, healthy())
     assert not first
-    second = news(first.memory, make(), at=MOMENT + MINUTE)
+    second = notification(first.memory, make(), at=MOMENT + MINUTE)
     assert reported(second) == [("a", "current", state)]
     assert second.changes[0].reasons
     memory = second.memory
     for minute in range(2, 200):
-        again = news(memory, make(), at=MOMENT + minute * MINUTE)
+        again = notification(memory, make(), at=MOMENT + minute * MINUTE)
         assert not again
         memory = again.memory
-    over = news(memory, healthy(), at=MOMENT + 200 * MINUTE)
+    over = notification(memory, healthy(), at=MOMENT + 200 * MINUTE)
     assert reported(over) == [("a", state, "current")]
     assert over.changes[0].is_recovery
-    assert not news(over.memory, healthy(), at=MOMENT + 201 * MINUTE)
+    assert not notification(over.memory, healthy(), at=MOMENT + 201 * MINUTE)
 
 
 def test_pass_that_only_changes_keys_is_no_news() -> None:
     """`changed` and `current` are both healthy."""
     changed = issuer("a", objects=documents("a", Effect.PUT))
     assert changed.state is State.CHANGED
-    first = news({}, changed)
+    first = notification({}, changed)
     assert not first
-    assert not news(first.memory, healthy())
+    assert not notification(first.memory, healthy())
 
 
 @pytest.mark.parametrize("quiet", [False, True], ids=["daemon", "once"])
 def test_without_memory_the_daemon_reports_what_is_wrong_and_once_only_takes_note(*, quiet: bool) -> None:
     """A pod with an empty disk would report the same in every pass; both know what they found afterwards."""
-    first = news(None, failed("a"), healthy("b"), quiet=quiet)
+    first = notification(None, failed("a"), healthy("b"), quiet=quiet)
     assert reported(first) == ([] if quiet else [("a", None, "failed")])
-    assert not news(first.memory, failed("a"), healthy("b"), at=MOMENT + MINUTE, quiet=quiet)
-    over = news(first.memory, healthy("a"), healthy("b"), at=MOMENT + 2 * MINUTE, quiet=quiet)
+    assert not notification(first.memory, failed("a"), healthy("b"), at=MOMENT + MINUTE, quiet=quiet)
+    over = notification(first.memory, healthy("a"), healthy("b"), at=MOMENT + 2 * MINUTE, quiet=quiet)
     assert reported(over) == [("a", "failed", "current")]
 
 
 def test_new_issuer_that_fails_is_news() -> None:
     """Even of `--once`: the memory is there, and does not know this one."""
-    first = news({}, healthy("a"))
-    assert reported(news(first.memory, healthy("a"), failed("b"), quiet=True)) == [("b", None, "failed")]
+    first = notification({}, healthy("a"))
+    assert reported(notification(first.memory, healthy("a"), failed("b"), quiet=True)) == [("b", None, "failed")]
 
 
 def test_message_that_was_not_taken_is_tried_again() -> None:
-    """What is remembered then is what was known before; what was no news is remembered all the same."""
-    first = news({}, healthy("a"), healthy("b"))
-    second = news(first.memory, failed("a"), healthy("b"), failed("c"), at=MOMENT + MINUTE, kinds=["issuer.failed"])
+    """What is remembered then is what was known before; what was no notification is remembered all the same."""
+    first = notification({}, healthy("a"), healthy("b"))
+    second = notification(
+        first.memory, failed("a"), healthy("b"), failed("c"), at=MOMENT + MINUTE, kinds=["issuer.failed"]
+    )
     assert len(second.changes) == 2
-    again = news(second.unchanged, failed("a"), healthy("b"), failed("c"), at=MOMENT + 2 * MINUTE)
+    again = notification(second.unchanged, failed("a"), healthy("b"), failed("c"), at=MOMENT + 2 * MINUTE)
     assert reported(again) == [("a", "current", "failed"), ("c", None, "failed")]
 
 
 def test_only_wanted_kinds_are_news() -> None:
     """A change is wanted when what it begins or ends is wanted."""
-    first = news({}, healthy())
-    assert not news(first.memory, degraded(), kinds=["issuer.failed"])
-    second = news(first.memory, failed(), kinds=["issuer.failed"])
-    assert reported(news(second.memory, degraded(), kinds=["issuer.failed"])) == [("a", "failed", "degraded")]
+    first = notification({}, healthy())
+    assert not notification(first.memory, degraded(), kinds=["issuer.failed"])
+    second = notification(first.memory, failed(), kinds=["issuer.failed"])
+    assert reported(notification(second.memory, degraded(), kinds=["issuer.failed"])) == [("a", "failed", "degraded")]
 
 
 def test_flapping_issuer_sends_a_bounded_number_of_messages() -> None:
     """Six an hour; afterwards the state that it is in by then is reported."""
-    memory, sent = news({}, healthy()).memory, 0
+    memory, sent = notification({}, healthy()).memory, 0
     for minute in range(1, 60):
-        found = news(memory, failed() if minute % 2 else healthy(), at=MOMENT + minute * MINUTE)
+        found = notification(memory, failed() if minute % 2 else healthy(), at=MOMENT + minute * MINUTE)
         sent += bool(found)
         memory = found.memory
     assert sent == MOST_MESSAGES
-    assert reported(news(memory, failed(), at=MOMENT + 62 * MINUTE)) == [("a", "current", "failed")]
+    assert reported(notification(memory, failed(), at=MOMENT + 62 * MINUTE)) == [("a", "current", "failed")]
 
 
 def test_failed_pass_is_one_message_for_all_its_issuers() -> None:
     """A fault that blocks every issuer is reported once; their own states follow when they are known again."""
     reason = Reason("history.failed", "The disk is full.", "Free space.")
-    first = news({}, healthy("a"), failed("b"))
+    first = notification({}, healthy("a"), failed("b"))
     blocked = [issuer(name, blocked_by="history.failed") for name in "ab"]
-    second = news(first.memory, *blocked, failures=(reason,), at=MOMENT + MINUTE)
+    second = notification(first.memory, *blocked, failures=(reason,), at=MOMENT + MINUTE)
     assert reported(second) == [("", "current", "failed")]
     assert second.changes[0].reasons == (reason,)
-    third = news(second.memory, *blocked, failures=(reason,), at=MOMENT + 2 * MINUTE)
+    third = notification(second.memory, *blocked, failures=(reason,), at=MOMENT + 2 * MINUTE)
     assert not third
-    assert reported(news(third.memory, healthy("a"), failed("b"), at=MOMENT + 3 * MINUTE)) == [
+    assert reported(notification(third.memory, healthy("a"), failed("b"), at=MOMENT + 3 * MINUTE)) == [
         ("", "failed", "current")
     ]
 
 
 def test_event_that_goes_on_is_news_once_until_an_hour_was_quiet() -> None:
     """Two writers that fight make a drift in every pass."""
-    memory = news({}, healthy()).memory
+    memory = notification({}, healthy()).memory
     drifted = issuer("a", events=(DRIFT,))
-    found = [news(memory, drifted)]
+    found = [notification(memory, drifted)]
     for minute in range(1, 120):
-        found.append(news(found[-1].memory, drifted, at=MOMENT + minute * MINUTE))
+        found.append(notification(found[-1].memory, drifted, at=MOMENT + minute * MINUTE))
     assert [bool(each) for each in found] == [True] + [False] * 119
     assert [event.name for _, _, event in found[0].events] == ["bucket.drift"]
     later = MOMENT + 119 * MINUTE + QUIET
-    assert news(found[-1].memory, drifted, at=later).events
-    assert not news(found[-1].memory, drifted, at=later, kinds=["issuer.failed"])
+    assert notification(found[-1].memory, drifted, at=later).events
+    assert not notification(found[-1].memory, drifted, at=later, kinds=["issuer.failed"])
 
 
 def test_second_held_key_is_news_and_the_first_is_said_by_the_state() -> None:
     """The state says that something waits; another key that waits later changes no state."""
     first_key = Event("key.held", "Key one is held.", fields={"thumbprint": "one"})
     second_key = Event("key.held", "Key two is held.", fields={"thumbprint": "two"})
-    before = news({}, healthy()).memory
+    before = notification({}, healthy()).memory
     held_once = issuer("a", held=held().held, records=(record(NEW, Status.HELD),), events=(first_key,))
-    first = news(before, held_once)
+    first = notification(before, held_once)
     assert (reported(first), first.events) == ([("a", "current", "held")], ())
     held_twice = issuer("a", held=held().held, records=(record(NEW, Status.HELD),), events=(second_key,))
-    second = news(first.memory, held_twice, at=MOMENT + MINUTE)
+    second = notification(first.memory, held_twice, at=MOMENT + MINUTE)
     assert [event.sentence for _, _, event in second.events] == ["Key two is held."]
     assert reported(second) == []
 
@@ -174,13 +176,13 @@ def test_memory_is_bounded_and_forgets_who_left() -> None:
     """A writer that may add keys could cause any number of events."""
     many = tuple(Event("key.held", "Held.", fields={"thumbprint": str(n)}) for n in range(MOST_EVENTS + 50))
     gone = {IssuerUrl("https://gone.example"): Notified(State.FAILED)}
-    found = news(gone, issuer("a", events=many))
+    found = notification(gone, issuer("a", events=many))
     assert len(found.memory[url_of("a")].events) == MOST_EVENTS
     assert set(found.memory) == {url_of("a"), ""}
 
 
 def test_issuer_that_this_pass_left_alone_keeps_its_memory() -> None:
     """A pass over some issuers has no state of the others."""
-    first = news({}, failed("a"), healthy("b"))
-    second = news(first.memory, healthy("b"), at=MOMENT + MINUTE)
+    first = notification({}, failed("a"), healthy("b"))
+    second = notification(first.memory, healthy("b"), at=MOMENT + MINUTE)
     assert second.memory[url_of("a")].state is State.FAILED

@@ -12,7 +12,7 @@ from mirror.notify.changes import (
     MOST_ITEMS,
     MOST_LINES,
     Format,
-    News,
+    Notification,
     StateChange,
     compose,
     compose_test,
@@ -33,11 +33,11 @@ def change(name: str, before: State | None, after: State, *reasons: Reason) -> S
     return StateChange(name, url_of(name), before, after, reasons)
 
 
-def news(*changes: StateChange, events: tuple[Event, ...] = ()) -> News:
-    return News(changes, tuple((IssuerName("a"), url_of("a"), each) for each in events), {}, {})
+def notification(*changes: StateChange, events: tuple[Event, ...] = ()) -> Notification:
+    return Notification(changes, tuple((IssuerName("a"), url_of("a"), each) for each in events), {}, {})
 
 
-def slack(found: News) -> str:
+def slack(found: Notification) -> str:
     body = json.loads(compose(found, MOMENT, ExitStatus.FAILED, "prod on host1", "slack"))
     assert set(body) == {"text"}
     text = body["text"]
@@ -45,7 +45,7 @@ def slack(found: News) -> str:
     return text
 
 
-def generic(found: News) -> dict[str, object]:
+def generic(found: Notification) -> dict[str, object]:
     body = json.loads(compose(found, MOMENT, ExitStatus.FAILED, "prod on host1", "generic"))
     SCHEMA.validate(body)
     assert isinstance(body, dict)
@@ -55,7 +55,7 @@ def generic(found: News) -> dict[str, object]:
 def test_slack_text_groups_issuers_by_cause() -> None:
     """What happened in the title; then one line a cause, with who shares it, why, and the command that shows more."""
     text = slack(
-        news(
+        notification(
             change("a", State.CURRENT, State.FAILED, PUT),
             change("b", None, State.FAILED, PUT, PUT),
             change("c", State.FAILED, State.CURRENT),
@@ -75,12 +75,12 @@ def test_slack_text_groups_issuers_by_cause() -> None:
 def test_failure_of_the_pass_stands_for_all_issuers() -> None:
     """The event belongs to no issuer, and neither does its end."""
     whole = StateChange("", url_of("a"), State.CURRENT, State.FAILED, (Reason("history.failed", "Full.", "Free it."),))
-    assert slack(news(whole)).splitlines() == [
+    assert slack(notification(whole)).splitlines() == [
         "prod on host1: the pass failed",
         "- failed: the pass: history.failed: Full. Free it. `oidc-mirror check`",
     ]
     over = StateChange("", url_of("a"), State.FAILED, State.CURRENT)
-    assert slack(news(over)).splitlines() == [
+    assert slack(notification(over)).splitlines() == [
         "prod on host1: the pass recovered",
         "- recovered: the pass (was failed)",
     ]
@@ -89,7 +89,7 @@ def test_failure_of_the_pass_stands_for_all_issuers() -> None:
 def test_text_from_outside_is_only_text_in_slack() -> None:
     """No mention, no link, no line of its own, no control character."""
     hostile = Reason("bad_key", "The kid <!channel> & <https://evil.example|log in>\n- failed: b \x1b[31m", "")
-    text = slack(news(change("a", State.CURRENT, State.FAILED, hostile)))
+    text = slack(notification(change("a", State.CURRENT, State.FAILED, hostile)))
     assert "<" not in text
     assert "&lt;!channel&gt; &amp; &lt;https" in text
     assert "\x1b" not in text
@@ -102,7 +102,7 @@ def test_no_credential_is_in_a_message(message_format: Format) -> None:
     remember("very-secret-value")
     leaky = Reason("x", f"It said Authorization: Bearer {TOKEN}, very-secret-value.", f"curl https://u:pw@x/{TOKEN}")
     event = Event("bucket.drift", f"very-secret-value {TOKEN}", Level.ERROR, {"cause": f"very-secret-value {TOKEN}"})
-    found = news(change("a", State.CURRENT, State.FAILED, leaky), events=(event,))
+    found = notification(change("a", State.CURRENT, State.FAILED, leaky), events=(event,))
     body = compose(found, MOMENT, ExitStatus.FAILED, "very-secret-value", message_format).decode()
     assert "very-secret-value" not in body
     assert TOKEN not in body
@@ -111,7 +111,9 @@ def test_no_credential_is_in_a_message(message_format: Format) -> None:
 
 def test_generic_form_has_everything_as_data() -> None:
     """The data follows its schema."""
-    found = generic(news(change("a", State.CURRENT, State.FAILED, PUT), events=(Event("bucket.drift", "Wrote."),)))
+    found = generic(
+        notification(change("a", State.CURRENT, State.FAILED, PUT), events=(Event("bucket.drift", "Wrote."),))
+    )
     assert found["kind"] == "change"
     assert found["changes"] == [
         {
@@ -141,14 +143,14 @@ def test_generic_form_has_everything_as_data() -> None:
 def test_message_is_bounded() -> None:
     """A thousand issuers with a cause each, and sentences without end."""
     many = [change(f"n{n}", None, State.FAILED, Reason("x", f"{n} {'y' * 5000}", "z" * 5000)) for n in range(1000)]
-    text = slack(news(*many))
+    text = slack(notification(*many))
     assert len(text.splitlines()) == MOST_LINES + 2
     assert text.splitlines()[-1] == f"- {1000 - MOST_LINES} more: `oidc-mirror status`"
     assert len(text) < (MOST_LINES + 2) * (MAX_CHARACTERS + 100)
-    found = generic(news(*many))
+    found = generic(notification(*many))
     assert isinstance(found["changes"], list)
     assert (len(found["changes"]), found["left_out"]) == (MOST_ITEMS, 1000 - MOST_ITEMS)
-    shared = slack(news(*(change(f"n{n}", None, State.FAILED, PUT) for n in range(1000))))
+    shared = slack(notification(*(change(f"n{n}", None, State.FAILED, PUT) for n in range(1000))))
     assert "and 990 more: put.failed" in shared
 
 

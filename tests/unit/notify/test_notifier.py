@@ -49,7 +49,7 @@ def of(folder: Path, webhook: Webhook, *, heartbeat: bool = False) -> Settings:
 def once(where: Settings, *reports: Report) -> None:
     """Each pass in a process of its own."""
     for each in reports:
-        Notifier(LOGGER, quiet=True).tell(where, each)
+        Notifier(LOGGER, quiet=True).notify(where, each)
 
 
 def texts(webhook: Webhook) -> list[str]:
@@ -61,8 +61,8 @@ def test_restart_reports_nothing_twice(tmp_path: Path, webhook: Webhook) -> None
     where = of(tmp_path, webhook)
     once(where, GOOD, BAD, BAD)
     daemon = Notifier(LOGGER, quiet=False)
-    daemon.tell(where, BAD)
-    daemon.tell(where, GOOD)
+    daemon.notify(where, BAD)
+    daemon.notify(where, GOOD)
     once(where, GOOD)
     assert texts(webhook) == ["1 issuer failed", "1 issuer recovered"]
     assert webhook.paths("POST") == [SECRET_PATH] * 2
@@ -122,7 +122,7 @@ def test_unwritable_memory_is_reported_and_the_daemon_repeats_nothing(tmp_path: 
     daemon = Notifier(LOGGER, quiet=False)
     with capture_logs() as logs:
         for each in (GOOD, BAD, BAD):
-            daemon.tell(where, each)
+            daemon.notify(where, each)
     assert texts(webhook) == ["1 issuer failed"]
     assert "notify.failed" in {each["event"] for each in logs}
 
@@ -160,7 +160,7 @@ def test_pass_does_not_wait_for_a_webhook_that_hangs(tmp_path: Path) -> None:
     reported: list[Report] = []
     last = replace(GOOD, message="last")
 
-    def tell(_: Settings, each: Report) -> None:
+    def notify(_: Settings, each: Report) -> None:
         begun.set()
         goes_on.wait()
         reported.append(each)
@@ -168,12 +168,12 @@ def test_pass_does_not_wait_for_a_webhook_that_hangs(tmp_path: Path) -> None:
             done.set()
 
     where = replace(settings("a"), notify=NotifySettings(tmp_path / "url"))
-    background = BackgroundNotifier(tell)
-    background.tell(where, BAD)
+    background = BackgroundNotifier(notify)
+    background.notify(where, BAD)
     begun.wait()
     for _ in range(MOST_WAITING + 5):
-        background.tell(where, GOOD)
-    background.tell(where, last)
+        background.notify(where, GOOD)
+    background.notify(where, last)
     assert reported == []  # every call came back although the first message still hangs
     goes_on.set()
     done.wait()
@@ -185,10 +185,10 @@ def test_thread_of_the_background_ends_and_begins_again(tmp_path: Path) -> None:
     """Nothing runs while there is nothing to report, and nothing at all where nothing is configured."""
     reported: list[Report] = []
     background = BackgroundNotifier(lambda _, each: reported.append(each))
-    background.tell(settings("a"), GOOD)
+    background.notify(settings("a"), GOOD)
     where = replace(settings("a"), notify=NotifySettings(tmp_path / "url"))
     for count in (1, 2):
-        background.tell(where, BAD)
+        background.notify(where, BAD)
         while len(reported) < count or background._thread is not None:
             time.sleep(0.005)
     assert reported == [BAD, BAD]

@@ -127,7 +127,7 @@ def test_failing_cloudfront_is_a_reason(
     cdn: CloudFront, broken: Apiserver, answer: bytes, code: str, word: str
 ) -> None:
     """Any answer of CloudFront gives a result with a remedy."""
-    broken.pull(always(answer))
+    broken.respond_with(always(answer))
     reason = cdn.invalidate(PUBLISH, PATHS, reference="r1")
     assert reason is not None
     assert (reason.code, word in reason.remedy) == (code, True)
@@ -135,7 +135,7 @@ def test_failing_cloudfront_is_a_reason(
 
 def test_hanging_cloudfront_is_a_reason_in_time(broken: Apiserver) -> None:
     """The pass waits for an invalidation no longer than the limit."""
-    broken.pull(never_answer)
+    broken.respond_with(never_answer)
     cdn = CloudFront(request_seconds=0.3)
     began = time.monotonic()
     reason = cdn.invalidate(PUBLISH, PATHS, reference="r1")
@@ -147,7 +147,7 @@ def test_hanging_cloudfront_is_a_reason_in_time(broken: Apiserver) -> None:
 
 def test_interrupt_ends_the_asking(broken: Apiserver) -> None:
     """`cancel` ends a call that hangs."""
-    broken.pull(never_answer)
+    broken.respond_with(never_answer)
     cdn = CloudFront()
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(cdn.invalidate, PUBLISH, PATHS, reference="r1")

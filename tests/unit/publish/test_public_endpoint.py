@@ -29,7 +29,7 @@ GOOD = raw_answer("200 OK", BODY, **HEADERS)
 @pytest.fixture
 def host() -> Iterator[Apiserver]:
     with public_host() as server:
-        server.pull(lambda connection, _: connection.send(GOOD))
+        server.respond_with(lambda connection, _: connection.send(GOOD))
         yield server
 
 
@@ -50,7 +50,9 @@ def test_content_coding_is_never_accepted(
     web: PublicHttpClient, host: Apiserver, tmp_path: Path, coding: str, is_seen: bool
 ) -> None:
     """The request accepts no encoding, because clients without support for one would fail."""
-    host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, content_encoding=coding, **HEADERS)))
+    host.respond_with(
+        lambda connection, _: connection.send(raw_answer("200 OK", BODY, content_encoding=coding, **HEADERS))
+    )
     look = web.get_document(URL, readback=readback_of(host, tmp_path))
     assert isinstance(look, PublicResponse) is is_seen
     if isinstance(look, PublicFailure):
@@ -68,7 +70,7 @@ def test_request_is_that_of_an_anonymous_relying_party(web: PublicHttpClient, ho
 
 def test_cookie_of_the_host_is_not_kept(web: PublicHttpClient, host: Apiserver, tmp_path: Path) -> None:
     """A cookie from the host is not sent back: every read is anonymous."""
-    host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, set_cookie="a=b", **HEADERS)))
+    host.respond_with(lambda connection, _: connection.send(raw_answer("200 OK", BODY, set_cookie="a=b", **HEADERS)))
     readback = readback_of(host, tmp_path)
     assert all(isinstance(web.get_document(URL, readback=readback), PublicResponse) for _ in range(2))
     assert "cookie" not in host.requests[1].headers
@@ -120,7 +122,7 @@ def test_look_in_flight_ends_with_the_view(host: Apiserver, tmp_path: Path) -> N
             closer.submit(view.close)
             connection.wait()
 
-        host.pull(close_the_view)
+        host.respond_with(close_the_view)
         look = view.get_document(URL, readback=readback)
     assert isinstance(look, PublicFailure)
     assert look.reason.code == "cancelled"
@@ -148,7 +150,7 @@ def test_unreadable_date_is_none(web: PublicHttpClient, host: Apiserver, tmp_pat
     """An unreadable `Last-Modified` counts as missing; the read still succeeds."""
     headers = {name: value for name, value in HEADERS.items() if name != "last_modified"}
     dated = headers if date is None else {**headers, "last_modified": date}
-    host.pull(lambda connection, _: connection.send(raw_answer("200 OK", BODY, **dated)))
+    host.respond_with(lambda connection, _: connection.send(raw_answer("200 OK", BODY, **dated)))
     look = web.get_document(URL, readback=readback_of(host, tmp_path))
     assert isinstance(look, PublicResponse)
     assert look.last_modified is None

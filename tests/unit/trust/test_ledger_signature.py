@@ -194,7 +194,7 @@ def longer(line: str) -> str:
 
 
 def small_rsa() -> str:
-    return material("RSA", 9, 2048).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    return material("RSA", 9, 1024).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 @pytest.mark.parametrize(
