@@ -36,7 +36,7 @@ fix: setup ## Formats the code and repairs what ruff can repair.
 	$(python) -m ruff check --fix .
 	$(python) -m ruff format .
 
-reference: setup ## Writes the generated pages of docs/reference anew; a test says when that is due.
+reference: setup ## Writes the generated pages of docs/reference; a test says when that is due.
 	@OIDC_MIRROR_WRITE_DOCS=1 $(python) -m pytest -q tests/unit/test_reference.py -k generated
 
 bench: setup ## Times the program against the pipeline of curl, jq, git and aws. Options: ARGS=…
@@ -61,7 +61,7 @@ sbom: setup ## Writes the bill of materials of what is shipped (CycloneDX) to bu
 	@$(python) -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible \
 		--output-file build/sbom.json requirements.lock
 
-pictures: setup ## Takes the pictures of the README anew, with a headless Chromium.
+pictures: setup ## Takes the pictures of the README, with a headless Chromium.
 	@$(python) tests/browser/screenshots.py docs/images
 
 dist: setup ## Builds a release into dist: wheel, sdist, kustomize tree, SBOM, this architecture's image, checksums.

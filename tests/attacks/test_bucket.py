@@ -329,7 +329,7 @@ def test_body_that_breaks_off_is_an_error(line: Line, cut_before_end: int) -> No
 
 
 def test_body_that_stalls_is_an_error_in_time(line: Line) -> None:
-    """A store that never answers costs two read timeouts and a pause, not for ever."""
+    """A store that never answers costs two read timeouts and a pause."""
     began = time.monotonic()
     line.proxy.faults.extend([Fault("GET", answer=b"", stall_seconds=30)] * 3)
     with pytest.raises(BucketError) as caught:

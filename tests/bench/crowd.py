@@ -1,6 +1,6 @@
 """Eight mirrors at an interval of a minute with one git remote and one bucket, while keys rotate.
 
-Counted are the pushes that somebody else was faster than, what the mirrors did about it, requests to the bucket, and
+Counted are the pushes that another mirror was faster than, what the mirrors did about it, requests to the bucket, and
 what went to and from the git server (bodies of HTTP). At the end every key that was shown has to be public.
 """
 
@@ -65,7 +65,7 @@ def crowd(fleet: Fleet, store: Store, plan: Plan, keys: tuple[RsaKey, ...]) -> d
             limit = time.monotonic() + _TAIL_SECONDS
             while watch.pending() and time.monotonic() < limit:
                 time.sleep(1)
-            ends = [each.passes() + 2 for each in mirrors]  # a whole pass of everybody after the last change
+            ends = [each.passes() + 2 for each in mirrors]  # a whole pass of every mirror after the last change
             for each, end in zip(mirrors, ends, strict=True):
                 each.wait_for(end)
         finally:

@@ -40,7 +40,7 @@ def histories() -> KeyHistories:
     for number, step in enumerate(steps):
         records = sorted((record(key, status, number + 1) for key, status in step.items()), key=lambda r: key_id(r.key))
         parents = (CommitId(f"{number - 1:040x}"),) if number else ()
-        version = Version(CommitId(f"{number:040x}"), parents, MOMENT.replace(month=number + 1), "somebody", "subject")
+        version = Version(CommitId(f"{number:040x}"), parents, MOMENT.replace(month=number + 1), "operator", "subject")
         entries.append(LedgerVersion(version, Ledger(IssuerUrl("https://issuer.example.com"), tuple(records))))
     return build_histories(entries)
 

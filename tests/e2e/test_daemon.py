@@ -199,7 +199,7 @@ def test_failure_budget_ends_the_daemon(world: World) -> None:
 
 
 def test_failures_are_forgiven(world: World) -> None:
-    """Without a budget it goes on for ever; after a good pass `last_error` is gone."""
+    """Without a budget it never gives up; after a good pass `last_error` is gone."""
     world.config["metrics_file"] = "mirror.prom"
     world.respond_with(close_without_answer)
     error = world.folder / "state" / "last_error"

@@ -138,7 +138,7 @@ def test_put_without_effect_fails_the_pass_and_the_next_one_heals(line: Line, fa
 
 @pytest.mark.parametrize(("fault", "code"), AT_THE_LISTING.values(), ids=AT_THE_LISTING)
 def test_failing_listing_fails_the_pass_and_the_next_one_heals(line: Line, fault: Fault, code: str) -> None:
-    """Not hearing what is there is no empty bucket: nothing is put, the pass says so, and the next one goes on."""
+    """A listing that fails is not an empty bucket: nothing is put, the pass reports it, and the next one goes on."""
     line.run(ONE, ONE)
     puts = line.proxy.methods().count("PUT")
     line.proxy.faults.extend([fault] * 4)

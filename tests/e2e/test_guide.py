@@ -1,7 +1,7 @@
 """The guide and the pages that continue it: each command of them is run, and answers what is written.
 
 After a change of what is said, `OIDC_MIRROR_WRITE_DOCS=1 python -m pytest tests/e2e/test_guide.py` writes the outputs
-anew; look at the difference before it is committed.
+again; look at the difference before it is committed.
 """
 
 import json

@@ -176,7 +176,7 @@ def test_watch_says_where_it_does_not_work(world: World, words: tuple[str, ...],
 
 
 def test_watch_on_a_dumb_terminal_is_refused(world: World) -> None:
-    """It could draw nothing there, and would wait for ever."""
+    """It could draw nothing there, and would never end."""
     rotate(world)
     command = [sys.executable, "-m", "mirror", "--config", str(world.folder / "mirror.yaml"), "status", "--watch"]
     done = at_terminal(command, world.environ() | {"TERM": "dumb"}, world.folder)

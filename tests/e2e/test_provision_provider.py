@@ -91,14 +91,14 @@ def test_missing_audience_is_added_and_nothing_else(account: Account) -> None:
 
 
 def test_answer_that_is_not_of_aws_is_a_failure(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
-    """What cannot be read is told as such: here moto's page of an internal error."""
+    """What cannot be read is reported as such: here moto's page of an internal error."""
     account.iam.create_open_id_connect_provider(Url=ISSUER, ClientIDList=["theirs"])
     assert account.command("provider", "syd", audiences=["ours"]) == 1
     assert "What answered is not AWS" in capsys.readouterr().err
 
 
 def test_dry_run_makes_no_provider(account: Account, capsys: pytest.CaptureFixture[str]) -> None:
-    """The difference is told, and IAM has no provider afterwards."""
+    """The difference is reported, and IAM has no provider afterwards."""
     assert account.command("provider", "syd", "--dry-run", audiences=["a"]) == 0
     assert "change provider: does not exist" in capsys.readouterr().out
     assert account.iam.list_open_id_connect_providers()["OpenIDConnectProviderList"] == []
@@ -145,7 +145,7 @@ def test_role_is_assumed_first(account: Account) -> None:
 
 
 def test_text_that_is_no_role_is_a_usage_error(account: Account) -> None:
-    """What cannot be assumed is told before anything is sent."""
+    """A role that cannot be assumed is reported before anything is sent."""
     assert account.command("provider", "syd", "--role-arn", "admin", audiences=["a"]) == 2
 
 
@@ -157,7 +157,7 @@ def test_iam_that_does_not_answer_is_a_failure(account: Account, capsys: pytest.
 
 
 def test_provider_that_vanishes_meanwhile_makes_no_plan(account: Account) -> None:
-    """A provider that is listed and then not there is told, and nothing is made on top of it."""
+    """A provider that is listed and then not there is reported, and nothing is made on top of it."""
     account.iam.create_open_id_connect_provider(Url=ISSUER, ClientIDList=["a"])
     session = new_session()
     session.events.register("before-call.iam.GetOpenIDConnectProvider", lambda **_: refusal("NoSuchEntity", 404))
@@ -245,7 +245,7 @@ def test_bucket_in_another_region_is_refused(moto: Moto) -> None:
 
 
 def test_step_that_is_refused_while_s3_settles_is_tried_again(moto: Moto) -> None:
-    """S3 needs seconds after a change: the policy goes through in the end, and what stays refused is told."""
+    """S3 needs seconds after a change: the policy goes through in the end, and what stays refused is reported."""
     admin, wanted, session = bucket_admin(moto)
     refusals = iter([refusal()] * 3)
 

@@ -191,7 +191,7 @@ def test_wrong_credentials_are_named(world: World, credentials: dict[str, str], 
 
 
 def test_object_without_policy_is_seen_as_forbidden(world: World, web: PublicHttpClient) -> None:
-    """Without a bucket policy the world gets 403, and the remedy names the policy."""
+    """Without a bucket policy anonymous requests get 403, and the remedy names the policy."""
     landed(world)
     look = web.get_document(world.wanted.url, readback=world.publish.readback)
     assert isinstance(look, PublicFailure)
@@ -199,7 +199,7 @@ def test_object_without_policy_is_seen_as_forbidden(world: World, web: PublicHtt
 
 
 def test_object_with_policy_is_seen_as_meant(world: World, web: PublicHttpClient) -> None:
-    """With a policy for exactly this key the world sees bytes, content type and cache header as meant."""
+    """With a policy for exactly this key anonymous requests see bytes, content type and cache header as meant."""
     landed(world)
     world.make_public()
     look = web.get_document(world.wanted.url, readback=world.publish.readback)

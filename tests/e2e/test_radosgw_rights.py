@@ -102,7 +102,7 @@ def test_owner_has_every_right_and_asking_writes_nothing(world: World) -> None:
     ids=["writer", "reader", "no-list", "nothing"],
 )
 def test_missing_right_of_another_user_is_named(world: World, actions: tuple[str, ...], missing: set[str]) -> None:
-    """What the writer policy lacks; without ListBucket an absent object answers 403, and that is told too."""
+    """What the writer policy lacks; without ListBucket an absent object answers 403, and that is reported too."""
     user, secret = world.gateway.new_user()
     if actions:
         world.allow(user, *actions)
@@ -136,7 +136,7 @@ def test_rendered_writer_policy_is_enough(world: World) -> None:
 
 
 def test_bucket_without_public_policy_is_reported(world: World) -> None:
-    """Nobody may read: the store says that there is no policy, then that it opens nothing to everybody."""
+    """Nobody may read: the store says that there is no policy, then that it makes nothing public."""
     aws = AwsClient()
     assert ("warning", "policy.none") in worst(bucket_station(world.publish, aws, KEYS))
     world.allow(world.gateway.new_user()[0], "s3:GetObject")

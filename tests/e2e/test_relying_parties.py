@@ -52,7 +52,7 @@ def changed(original: Token) -> dict[str, str]:
     """Every way in which a token can be wrong, as a question; `original` is good."""
     other_key = token("04-rsa1-ec2-rsa3/token-cluster-aud")
     head, claims, signature = original.text.split(".")
-    forged = urlsafe_b64encode(b'{"sub":"anybody"}').decode().rstrip("=")
+    forged = urlsafe_b64encode(b'{"sub":"any-user"}').decode().rstrip("=")
     return {
         "signed by a key that is not public": other_key.line(),
         "for another audience": original.line(audience="sts.amazonaws.com"),

@@ -1,7 +1,7 @@
 """The documents for operators tell the truth: each command of them is run, and answers what is written.
 
 After a change of what is said, `OIDC_MIRROR_WRITE_DOCS=1 python -m pytest tests/e2e/test_runbook.py` writes the
-outputs anew; look at the difference before it is committed.
+outputs again; look at the difference before it is committed.
 """
 
 import json
@@ -27,7 +27,7 @@ REFRESH = os.environ.get("OIDC_MIRROR_WRITE_DOCS") == "1"
 @pytest.mark.timeout(300)  # a score of processes, one after the other
 @pytest.mark.parametrize("document", [RUNBOOK], ids=["runbook"])
 def test_outputs_are_shown_as_they_are(s3_server: S3Server, tmp_path: Path, document: Path) -> None:
-    """Whoever follows the document at night sees on the terminal what it says."""
+    """An operator who follows the document sees on the terminal what it says."""
     written = document.read_text("utf-8")
     with demo_stage(s3_server, tmp_path) as stage:
         rehearsed = rehearse(written, stage, refresh=REFRESH)

@@ -131,7 +131,7 @@ class Cluster:
         return self.mirror.now
 
     def a_pass(self) -> None:
-        """Some minutes later the mirror makes a pass; pods get tokens, and all of them are shown to everybody."""
+        """Some minutes later the mirror makes a pass; pods get tokens, and all of them are shown to every verifier."""
         answers = (Answer(f"https://{n}", node.discovery(), node.jwks()) for n, node in enumerate(self.nodes))
         assert self.mirror.run(*answers, after=PASS).exit_status is ExitStatus.CURRENT
         public = self.mirror.public(JWKS_KEY)

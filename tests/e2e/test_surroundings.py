@@ -50,7 +50,7 @@ def test_home_that_may_not_be_entered_costs_nothing(world: World) -> None:
     (home / "within").mkdir()
     world.further_environ = {"HOME": str(home / "within")}
     home.chmod(0o000)
-    # Root enters every folder; without this capability it is like anybody else.
+    # Root enters every folder; without this capability it is like any user.
     done = world.mirror(
         "--once", prefix=("setpriv", "--inh-caps=-all", "--bounding-set=-dac_override,-dac_read_search")
     )

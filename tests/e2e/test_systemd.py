@@ -97,7 +97,7 @@ def judge_guide(machine: Booted) -> None:
     checked = machine.run("oidc-mirror-admin", *words, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     alone = machine.sh(f"setpriv --reuid=65534 --clear-groups oidc-mirror {' '.join(words)}", check=False)
-    assert "tokens/syd-prod" in alone  # what nobody may read is told
+    assert "tokens/syd-prod" in alone  # what nobody may read is reported
 
 
 def judge_daemon(machine: Booted) -> None:

@@ -34,7 +34,7 @@ KEY = ObjectKey(JWKS_KEY)
 
 @dataclass
 class Tampered:
-    """A mirror with a real store, and the client of somebody who may write to it. Nobody reads in public here."""
+    """A mirror with a real store, and a client of another tool that may write to it. Nobody reads in public here."""
 
     situation: Situation
     bucket: S3Bucket

@@ -132,7 +132,7 @@ def test_disabled_readback_is_a_usage_error(world: World) -> None:
 
 
 def test_sts_has_the_last_word(world: World) -> None:
-    """The real call, at the endpoint of the environment: accepted, then refused with causes; no credential is told."""
+    """The real call, at the endpoint of the environment: accepted, then refused with causes; no credential shows."""
     assert world.mirror("--once").status == 0
     words = ["verify", "--token-file", token(world, OLD), "--role-arn", ROLE]
     command = [sys.executable, "-m", "mirror", "--config", str(world.folder / "mirror.yaml"), *words]

@@ -128,7 +128,7 @@ STORIES = (
     "a key waits for an operator",
     "a stolen key comes back under another kid",
     "mirrors that did not hear of each other",
-    "somebody brings back the state before a revocation",
+    "a pusher brings back the state before a revocation",
 )
 EVERYTHING = frozenset(
     {
@@ -499,7 +499,7 @@ class Contract:
         return {(Kid(each["kid"]), Thumbprint(each["thumbprint"])) for each in found}
 
     def records(self) -> list[Record]:
-        """The records of the remote's ledger, whoever wrote it."""
+        """The records of the remote's ledger, which any writer may have written."""
         try:
             found = json.loads(blob(self.fleet.remote, LEDGER) or b"")["keys"]
         except (ValueError, KeyError, TypeError):
@@ -613,7 +613,7 @@ class Contract:
         """A key is revoked, sometimes after it was dropped; then an attacker pushes the state before the revocation."""
         if len(self.may_leave) >= FEW:
             return
-        self.happens("story: somebody brings back the state before a revocation")
+        self.happens("story: a pusher brings back the state before a revocation")
         self.set_remote(down=False)
         self.set_refused(refused=False)
         self.all_replicas_show(["a", "b"])

@@ -93,7 +93,7 @@ EVERYTHING = frozenset(
         ),
         *(f"a pass {each}" for each in TROUBLES),
         *(f"dies at {each}" for each in MOMENTS),
-        *(f"somebody else at {each}" for each in MOMENTS),
+        *(f"another mirror at {each}" for each in MOMENTS),
         *(f"push: {each}" for each in PUSHES),
         *(f"bucket: {each}" for each in WRITES),
         *(f"an operator {each}" for each in DECISIONS),
@@ -302,7 +302,7 @@ class Crowd:
         def act(*_: object) -> None:
             self.clear(history, bucket)
             if step.meanwhile is not None:
-                happens(f"somebody else at {step.moment}")
+                happens(f"another mirror at {step.moment}")
                 self.take(step.meanwhile)
             if step.killed:
                 kill()

@@ -14,7 +14,10 @@ PERMISSIVE = frozenset(
 
 WITH_REASON: Mapping[str, tuple[str, str]] = {
     "certifi": ("MPL-2.0", "copyleft for its own files alone; it is used unchanged, as data"),
-    "jwcrypto": ("LGPL-3.0-or-later", "a library that is imported, unchanged, from a package that anybody can replace"),
+    "jwcrypto": (
+        "LGPL-3.0-or-later",
+        "a library that is imported, unchanged, from a package that users can replace",
+    ),
 }
 """Packages under another licence, the licence that was looked at, and why it is accepted."""
 

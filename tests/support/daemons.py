@@ -102,7 +102,7 @@ def free_port() -> int:
 
 @contextmanager
 def running_daemon(world: World, *words: str, interval: str = "1s", **environ: str) -> Iterator[Daemon]:
-    """Run the daemon with the world's configuration, its own interval and port; it is killed at the end."""
+    """Run the daemon with the configuration of `world`, its own interval and port; it is killed at the end."""
     port = free_port()
     world.config["interval"] = interval
     world.config["http"] = {"listen": f"127.0.0.1:{port}"}

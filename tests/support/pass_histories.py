@@ -103,7 +103,7 @@ def after(*reports: Report, begin: PassHistory | None = None, of: Settings | Non
 
 COMMITS = (
     Version(CommitId("a" * 40), (), MOMENT - DAY / 24, "oidc-mirror", "syd-prod: key 8Hq… retiring"),
-    Version(CommitId("b" * 40), (), MOMENT - DAY, "<b>somebody</b>", "<script>alert(1)</script> & more"),
+    Version(CommitId("b" * 40), (), MOMENT - DAY, "<b>an operator</b>", "<script>alert(1)</script> & more"),
 )
 
 

@@ -7,7 +7,7 @@
     new_keys: publish                             sets this policy, without a block
     caches turn over                              until the next direction, the public JWKS looks an hour old
     retain_removed passes                         keys that are retiring may be dropped from now on
-    somebody else published keys 3, 1             documents in the bucket that no mirror wrote
+    another tool published keys 3, 1              documents in the bucket that no mirror wrote
     begins anew                                   no history, an empty bucket, the first configuration
     a git remote                                  the same with an empty bare repository, remote.git, as the remote
     the bucket is empty                           every object is deleted
@@ -83,7 +83,7 @@ class DemoStage:
             r"new_keys: (?P<policy>hold|publish)": self.set_policy,
             r"caches turn over": self.turn_caches_over,
             r"retain_removed passes": self.let_time_pass,
-            r"somebody else published keys? (?P<keys>[\d, ]+)": self.publish_past_the_mirror,
+            r"another tool published keys? (?P<keys>[\d, ]+)": self.publish_past_the_mirror,
             r"begins anew": self.begin_again,
             r"a git remote": self.begin_with_remote,
             r"the bucket is empty": self.empty,

@@ -61,8 +61,8 @@ SIGNALS = """
 import signal, subprocess, sys
 def test_child_has_default_signals():
     code = "import signal; print(signal.getsignal(1) == signal.SIG_DFL, signal.getsignal(2).__name__)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.split() == ["True", "default_int_handler"]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert done.split() == ["True", "default_int_handler"]
     assert subprocess.run(["sh", "-c", "kill -PIPE $$; echo alive"], capture_output=True, check=False).stdout == b""
 """
 CLOSED = """

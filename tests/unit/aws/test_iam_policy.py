@@ -96,7 +96,7 @@ def test_linter_would_see_a_wrong_policy() -> None:
     policy = bucket_policy("oidc-bucket", keys("/a"), "aws")
     policy["Statement"][0]["Action"] = "s3:ReadObject"
     assert lint(policy) != []
-    assert lint_trust(trust_policy(ISSUER, "anybody", ("s",), ("x",)) | {"Version": "2011-01-01"}) != []
+    assert lint_trust(trust_policy(ISSUER, "any-user", ("s",), ("x",)) | {"Version": "2011-01-01"}) != []
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def expect(
         pytest.param([allow(A, B, principal={"AWS": "*"})], expect(), id="aws-star"),
         pytest.param([allow(A, B, principal={"AWS": ["*", "arn:aws:iam::1:root"]})], expect(), id="star-among-others"),
         pytest.param([allow(A)], expect((B,)), id="one-missing"),
-        pytest.param([allow(A, B, principal={"AWS": "arn:aws:iam::1:root"})], expect((A, B)), id="not-everybody"),
+        pytest.param([allow(A, B, principal={"AWS": "arn:aws:iam::1:root"})], expect((A, B)), id="not-anyone"),
         pytest.param([allow("*")], expect(wider=("arn:aws:s3:::oidc-bucket/*",)), id="whole-bucket"),
         pytest.param(
             [allow("?/openid/v1/jwks")],
@@ -239,7 +239,7 @@ def expect(
         pytest.param(
             [allow(A, B), allow(A, action="s3:PutObject")],
             expect(dangerous=(f"s3:PutObject on arn:aws:s3:::oidc-bucket/{A}",)),
-            id="everybody-writes",
+            id="anyone-writes",
         ),
         pytest.param(
             [allow(A, B), allow(A, action="s3:PutObject", Condition=VPC, Sid="vpc")],
@@ -440,7 +440,7 @@ def rows() -> list[Any]:
         row("exact-arn", yes, given | {"Principal": {"AWS": "*"}, "Resource": ["arn:aws:s3:::b/c/openid/v1/jwks"]}),
         row("deny-unless-vpc-endpoint", no, *deny_if({"StringNotEquals": {"aws:SourceVpce": "vpce-1"}}), why="two"),
         row("deny-not-principal", no, given, named | {"NotPrincipal": role}, why="two"),
-        row("deny-not-principal-of-everybody", yes, given, named | {"NotPrincipal": "*"}),
+        row("deny-not-principal-of-anyone", yes, given, named | {"NotPrincipal": "*"}),
         row("allow-not-action", yes, {"Effect": "Allow", **without_action, "NotAction": "s3:PutObject"}),
         row("allow-not-action-reading", no, {"Effect": "Allow", **without_action, "NotAction": "s3:Get*"}),
         row("deny-not-action", no, given, {"Effect": "Deny", **without_action, "NotAction": "s3:PutObject"}, why="two"),

@@ -83,7 +83,7 @@ def test_bucket_in_order_has_nothing_but_ok() -> None:
             [("warning", "bucket.unseen")],
             id="account-silent",
         ),
-        pytest.param(FakeAws(who=DENIED), OURS, [], id="no-identity-is-told-elsewhere"),
+        pytest.param(FakeAws(who=DENIED), OURS, [], id="no-identity-is-reported-elsewhere"),
         pytest.param(FakeAws().set(policy=""), OURS, [("failed", "policy.none")], id="no-policy"),
         pytest.param(
             FakeAws().set(policy=""),
@@ -117,7 +117,7 @@ def test_bucket_in_order_has_nothing_but_ok() -> None:
             FakeAws().set(policy=policy_of(allow(*KEYS), allow(JWKS_KEY, action="s3:PutObject"))),
             OURS,
             [("failed", "policy.dangerous")],
-            id="everybody-writes",
+            id="anyone-writes",
         ),
         pytest.param(
             FakeAws().set(policy=policy_of(allow(*KEYS), allow(JWKS_KEY) | {"Effect": "Deny"})),

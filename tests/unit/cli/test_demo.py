@@ -19,7 +19,7 @@ class EndsInItsFinalizer:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_signal_in_a_finalizer_ends_the_demo_at_its_next_step(tmp_path: Path) -> None:
-    """Every further signal is ignored, so the demo would run for ever."""
+    """Every further signal is ignored, so the demo would never end."""
     world: Any = None  # no command is started
     touched = tmp_path / "touched"
     with _ended_by_signals() as is_ended:

@@ -326,7 +326,7 @@ def test_status_of_a_revocation_is_what_is_public(
     if cache == "shows it":
         here.world.web.cached[jwks_uri(ISSUER)] = before
     elif cache == "blocked":
-        here.world.web.blocked = Reason("forbidden", "Everybody gets 403.", "Allow it.")
+        here.world.web.blocked = Reason("forbidden", "Every client gets 403.", "Allow it.")
     publication = with_readback(session_of(here).publications()[0], enabled=readback)
     capsys.readouterr()
     assert public_state(session_of(here), publication, material, report) is status

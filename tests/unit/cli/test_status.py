@@ -248,7 +248,7 @@ def test_unreadable_bucket_of_a_new_issuer_is_a_failure(here: Situation) -> None
 def test_unreadable_public_url_is_a_failure(here: Situation) -> None:
     """The failure has cause, remedy and URL. There is no statement about when keys are safe."""
     here.run(ONE, ONE)
-    here.world.web.blocked = Reason("forbidden", "Everybody gets 403.", "Allow s3:GetObject.")
+    here.world.web.blocked = Reason("forbidden", "Every client gets 403.", "Allow s3:GetObject.")
     found = look(here)
     assert [(r.code, r.where) for r in one(found).failures] == [
         ("readback.forbidden", f"{BASE_URL}/cluster/identifier/openid/v1/jwks")

@@ -352,7 +352,7 @@ def with_events(number: int) -> PassHistory:
             MOMENT - timedelta(hours=number - at) + timedelta(minutes=30 * (at % 2)),
             "fra-prod",
             url_of("fra-prod"),
-            Event("bucket.drift", f"Drift {at}, by <b>somebody</b>.", Level.ERROR),
+            Event("bucket.drift", f"Drift {at}, by <b>another tool</b>.", Level.ERROR),
         )
         for at in range(number)
     )
@@ -362,7 +362,7 @@ def with_events(number: int) -> PassHistory:
 def test_recent_events_are_shown_newest_first() -> None:
     """Each event has first and last time, duration, name and sentence."""
     said = text(with_events(3))
-    assert "2026-11-23 07:00:00Z (1 h ago) fra-prod bucket.drift Drift 2, by <b>somebody</b>." in said
+    assert "2026-11-23 07:00:00Z (1 h ago) fra-prod bucket.drift Drift 2, by <b>another tool</b>." in said
     assert "2026-11-23 06:00:00Z (2 h ago, for 30 min) fra-prod bucket.drift Drift 1" in said
     assert said.index("Drift 2") < said.index("Drift 1") < said.index("Drift 0")
 

@@ -323,7 +323,7 @@ def test_users_configuration_cannot_turn_our_rules_off(tmp_path: Path) -> None:
     assert {name: here.run("config", "--get", name).out.decode().strip() for name in wanted} == wanted
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 def test_repository_of_another_owner_is_used(tmp_path: Path) -> None:
     """A state directory that another user owns, such as a volume, is used: git's owner check does not apply to it."""
     with open_repository(tmp_path) as mine:

@@ -40,7 +40,7 @@ def record(key: Key, status: Status, generation: int) -> KeyRecord:
 
 def version(number: int, *parents: int, minutes: int | None = None) -> Version:
     when = at(number if minutes is None else minutes)
-    return Version(commit(number), tuple(commit(parent) for parent in parents), when, "somebody", "subject")
+    return Version(commit(number), tuple(commit(parent) for parent in parents), when, "an operator", "subject")
 
 
 def entry(number: int, *parents: int, minutes: int | None = None, **keys: tuple[Status, int]) -> LedgerVersion:

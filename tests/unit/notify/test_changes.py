@@ -15,7 +15,7 @@ from support.pass_histories import NEW, documents, issuer, record, report, url_o
 
 MINUTE = timedelta(minutes=1)
 KINDS = get_args(NotifyKind)
-DRIFT = Event("bucket.drift", "Somebody else wrote.", Level.ERROR, {"key": "a"})
+DRIFT = Event("bucket.drift", "Another tool wrote it.", Level.ERROR, {"key": "a"})
 
 
 def healthy(name: str = "a") -> IssuerReport:

@@ -60,7 +60,7 @@ def test_slack_text_groups_issuers_by_cause() -> None:
             change("b", None, State.FAILED, PUT, PUT),
             change("c", State.FAILED, State.CURRENT),
             change("d", State.CURRENT, State.HELD, Reason("key.held", "A key waits.", "Approve it.")),
-            events=(Event("bucket.drift", "Somebody else wrote.", Level.ERROR),),
+            events=(Event("bucket.drift", "Another tool wrote it.", Level.ERROR),),
         )
     )
     assert text.splitlines() == [
@@ -68,7 +68,7 @@ def test_slack_text_groups_issuers_by_cause() -> None:
         "- failed: a, b: put.failed: No rights. Ask the account's owner. `oidc-mirror check a`",
         "- recovered: c (was failed)",
         "- held: d: key.held: A key waits. Approve it. `oidc-mirror status d`",
-        "- bucket.drift: a: Somebody else wrote. `oidc-mirror status a`",
+        "- bucket.drift: a: Another tool wrote it. `oidc-mirror status a`",
     ]
 
 

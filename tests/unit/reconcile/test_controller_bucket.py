@@ -24,11 +24,11 @@ HOUR = timedelta(hours=1)
 
 def test_foreign_documents_are_not_taken_over(here: Situation) -> None:
     """Before the first pass the bucket has other documents: they wait for `adopt`; git and bucket do not change."""
-    here.world.bucket.write(JWKS_KEY, b'{"keys":["somebody else"]}')
+    here.world.bucket.write(JWKS_KEY, b'{"keys":["another tool"]}')
     report = here.run(ONE, ONE)
     assert report.exit_status is ExitStatus.HELD
     assert here.world.history.head is None
-    assert here.public() == b'{"keys":["somebody else"]}'
+    assert here.public() == b'{"keys":["another tool"]}'
     assert "adopt syd-prod" in report.issuers[0].held[0].remedy
 
 

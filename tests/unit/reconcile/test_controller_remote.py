@@ -202,7 +202,7 @@ def test_opaque_kid_is_not_removed_without_an_answer(shared: Situation) -> None:
 
 
 def test_new_key_goes_over_what_another_mirror_put_while_the_remote_is_down(shared: Situation) -> None:
-    """An addition never waits, whoever wrote the object last."""
+    """An addition never waits, whichever mirror wrote the object last."""
     shared.run(ONE, ONE)
     other = shared.beside()
     other.run(ONE, ONE)

@@ -190,7 +190,7 @@ def test_state_directory_that_is_gone_is_an_error(tmp_path: Path) -> None:
         ('{"sources": {}}', LocalState(has_pushed=True, is_former=True)),
         ('{"sources": {}, "has_pushed": false}', LocalState(is_former=True)),
         (
-            json.dumps({"sources": {ISSUER: "abc"}, "adopted": {ISSUER: ["d"], OTHER: ["e"]}, "vouched": {ISSUER: []}}),
+            json.dumps({"sources": {ISSUER: "abc"}, "adopted": {ISSUER: ["d"], OTHER: ["e"]}, "trusted": {ISSUER: []}}),
             LocalState(
                 {ISSUER: LocalIssuerState("abc", frozenset({"d"})), OTHER: LocalIssuerState("", frozenset({"e"}))},
                 has_pushed=True,

@@ -135,10 +135,10 @@ def test_wrong_headers_are_reported_and_not_repaired(suspended: Situation) -> No
 def test_issuer_that_is_suspended_from_the_beginning_publishes_nothing(tmp_path: Path) -> None:
     """The pass publishes nothing and does not fail, whatever objects another writer put there."""
     here = Situation(tmp_path, suspend=True)
-    here.world.bucket.write(JWKS_KEY, b"of somebody else")
+    here.world.bucket.write(JWKS_KEY, b"of another tool")
     report = here.run(ONE, ONE)
     assert (report.exit_status, report.issuers[0].state) == (ExitStatus.CURRENT, State.DEGRADED)
-    assert here.public() == b"of somebody else"
+    assert here.public() == b"of another tool"
     assert here.public(DISCOVERY_KEY) is None
     assert "bucket.drift" not in event_names(report)
 

@@ -30,7 +30,7 @@ def judged(record: KeyRecord | None, *, kid: str | None = None, public: bool = F
 
 def test_fresh_token_of_the_issuer_is_a_probe() -> None:
     """A fresh token is a probe for any audience, also one of a former issuer."""
-    assert isinstance(believed(mint(signer(), claims(NOW.timestamp(), aud="anybody"))), Token)
+    assert isinstance(believed(mint(signer(), claims(NOW.timestamp(), aud="any-audience"))), Token)
     assert isinstance(believed(mint(signer(), claims(NOW.timestamp(), iss=FORMER))), Token)
     assert isinstance(believed(mint(signer(), claims(NOW.timestamp(), exp=None))), Token)
 

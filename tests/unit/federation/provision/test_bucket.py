@@ -218,7 +218,7 @@ def test_objects_of_another_configuration_stay_public() -> None:
 
 
 def test_objects_that_are_gone_or_given_up_are_closed() -> None:
-    """An ARN without an object opens nothing that anybody uses; `--remove-unlisted` closes the others."""
+    """An ARN without an object opens nothing that any client reads; `--remove-unlisted` closes the others."""
     gone = plan_bucket(replace(RIGHT, policy=policy(BOTH)), WANTED)
     assert (codes_of(gone), notes(gone)) == (["put_policy"], [])
     seen = replace(RIGHT, policy=policy(BOTH), existing=frozenset(THEIR_KEYS))
@@ -241,7 +241,7 @@ NETWORK = {"NotIpAddress": {"aws:SourceIp": "203.0.113.0/24"}}
     ],
 )
 def test_foreign_denial_of_our_documents_is_reported(denial: dict[str, Any], reported: bool) -> None:
-    """A denial wins over every permission, so the operator learns why the world still reads nothing."""
+    """A denial wins over every permission, so the operator learns why anonymous requests still read nothing."""
     theirs = {"Effect": "Deny", "Principal": "*", **denial}
     assert ("foreign_denial" in notes(plan_bucket(replace(RIGHT, policy=policy(theirs, OURS)), WANTED))) is reported
 

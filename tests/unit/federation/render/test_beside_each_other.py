@@ -103,7 +103,7 @@ def names_of(where: Where) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize(("one", "other"), PAIRS)
 def test_two_deployments_share_no_name(one: Where, other: Where) -> None:
-    """Whoever puts the files of both into one folder, account, project or identity replaces nothing."""
+    """The files of both in one folder, account, project or identity replace nothing."""
     first, second = names_of(one), names_of(other)
     assert {what: first[what] & second[what] for what in first} == {what: set() for what in first}
 

@@ -254,7 +254,7 @@ def test_writer_policy_invalidates_only_with_a_distribution() -> None:
     ],
 )
 def test_policy_over_a_limit_says_so(kind: str, count: int, word: str) -> None:
-    """Whoever pastes it learns before AWS refuses."""
+    """The user learns of it before AWS refuses."""
     issuers = tuple(
         replace(ENTRY, name=IssuerName(f"c{n}"), issuer=IssuerUrl(f"{BASE}/cluster/{n:04}")) for n in range(count)
     )
