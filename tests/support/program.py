@@ -41,6 +41,8 @@ _AT_START = ("LANG", "LC_", "LD_", "OPENSSL_", "PYTHON")
 """Prefixes of environment variables that are read before the program runs."""
 _LEFT_OUT = ("mirror.cli.worker", "mirror.demo")
 """Modules that run as a process of their own, or need packages of an extra."""
+_IMPORTED_LATE = ("_strptime", "anyio._backends._asyncio", "anyio.streams.memory", "encodings.ascii", "encodings.idna")
+"""What libraries import at a first call, in nearly every command."""
 _MOST_BYTES = 1 << 20
 """The limit of a request: arguments and environment."""
 _FORKER = "import sys; sys.path[:1] = sys.argv[1:3]; from support.program import serve; serve(int(sys.argv[3]))"
@@ -353,12 +355,10 @@ def _fill_tables() -> None:
         model = models.pop()
         model.model_rebuild()
         models += model.__subclasses__()
+    for name in _IMPORTED_LATE:
+        importlib.import_module(name)
     publish = PublishSettings("bucket", "us-east-1", "https://bucket.example.com")
-    loader = session(publish)._session.get_component("data_loader")
-    for name in ("_retry", "endpoints", "partitions", "sdk-default-configuration"):
-        loader.load_data(name)
-    for name in ("service-2", "endpoint-rule-set-1"):
-        loader.load_service_model("s3", name)
+    session(publish).client("s3", publish.region, aws_access_key_id="x", aws_secret_access_key="x").close()
 
 
 def _fork(asked: dict[str, object], descriptors: list[int]) -> NoReturn:
