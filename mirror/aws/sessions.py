@@ -14,6 +14,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from copy import copy
 from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from botocore.credentials import (
     ProfileProviderBuilder,
     ReadOnlyCredentials,
 )
+from botocore.hooks import HierarchicalEmitter
 from botocore.loaders import Loader
 from botocore.session import Session
 from botocore.utils import parse_timestamp
@@ -54,7 +56,7 @@ def session(publish: PublishSettings) -> boto3.session.Session:
     """
     if publish.profile is None:
         refuse_empty_profile(os.environ)
-    made = Session(profile=publish.profile)
+    made = Session(profile=publish.profile, event_hooks=copy(_own_handlers()), include_builtin_handlers=False)
     made.register_component("data_loader", _loader(*made.get_component("data_loader").search_paths))
     made.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment)
     if logs_calls():
@@ -146,6 +148,14 @@ class _Loader(Loader):
         # A home that this user may not enter, as botocore takes it, has no descriptions. Paths would take 8 ms.
         folders = [each for each in self.search_paths if os.path.isdir(each)]  # noqa: PTH112  see above
         return sorted({name for folder in folders for name in os.listdir(folder)})  # noqa: PTH208  see above
+
+
+@cache
+def _own_handlers() -> HierarchicalEmitter:
+    """The handlers of events that botocore has itself, registered once in a process: each session gets a copy."""
+    handlers = HierarchicalEmitter()
+    Session(event_hooks=handlers)  # registers them
+    return handlers
 
 
 @cache

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import boto3.session
 import botocore
 import pytest
 from botocore.exceptions import UnknownServiceError
@@ -64,6 +65,24 @@ def test_sessions_share_what_they_read_of_the_same_folders(tmp_path: Path, monke
     assert second.load_service_model("s3", "waiters-2") is read
     assert str(tmp_path) in other.search_paths
     assert other.load_service_model("s3", "waiters-2") is not read
+
+
+def test_each_session_has_botocores_handlers_and_its_own() -> None:
+    """None of those that a plain session has is missing; a handler that is registered with one session is its own."""
+    first, second = (session(PUBLISH) for _ in range(2))
+    assert _handlers_of(second.events, "before-call.s3.PutObject")
+    for event in ("before-call.s3.PutObject", "before-parameter-build.s3.ListObjectsV2", "choose-signer.sts"):
+        assert _handlers_of(second.events, event) == _handlers_of(boto3.session.Session().events, event)
+    called = []
+    first.events.register("of-the-first", lambda **_: called.append("first"))
+    second.events.emit("of-the-first")
+    assert called == []
+    first.events.emit("of-the-first")
+    assert called == ["first"]
+
+
+def _handlers_of(events: Any, event: str) -> list[object]:
+    return list(events._emitter._handlers.prefix_search(event))
 
 
 def _loader_of(made: Any) -> Any:
