@@ -13,6 +13,7 @@ TOOLS = (
     "cat",
     "chmod",
     "cp",
+    "date",
     "dirname",
     "env",
     "flock",

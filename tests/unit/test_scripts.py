@@ -4,6 +4,7 @@ import os
 import shutil
 import stat
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -167,49 +168,76 @@ def test_tests_pass_only_with_both_gates(
 BUILDAH = """
 case $1 in
 inspect) [[ " $PRESENT " == *" $4 "* ]] ;;
-images) printf '%s\\n' $PRESENT localhost/oidc-mirror-{base:2026-01,test:old} localhost/another:1 ;;
+images) printf '%s\\n' $PRESENT localhost/oidc-mirror-{base:2026-01,test:others-2026-01-9} localhost/another:1 ;;
 from | mount) echo /root-of-the-container ;;
 commit) echo "base $4" >>"$CALLS" ;;
-build) echo "image $9 ${10}" >>"$CALLS" ;;
+build) echo "build $9 ${10}" >>"$CALLS" ;;
+tag) echo "tag $3" >>"$CALLS" ;;
 rmi) shift; echo "without $*" >>"$CALLS" ;;
 esac
 """
-BASE, IMAGE = "localhost/oidc-mirror-base:2026-49", "localhost/oidc-mirror-test:1234"
-CHANGED, OLD = "localhost/oidc-mirror-test:changed", "localhost/oidc-mirror-test:old"
+GIT = """
+case "$*" in
+*rev-parse*) [ "$HEAD_IS" ] && echo "$HEAD_IS" ;;
+*status*) echo "$CHANGES" ;;
+esac
+"""
+BASE, OLD_BASE = "localhost/oidc-mirror-base:2026-49", "localhost/oidc-mirror-base:2026-01"
+OTHERS = "localhost/oidc-mirror-test:others-2026-01-9"
 
 
 @pytest.mark.parametrize(
-    ("present", "changes", "done"),
+    ("present", "changes", "head", "done"),
     [
         (
-            *("", ""),
-            [f"base {BASE}", "without localhost/oidc-mirror-base:2026-01", f"without {OLD}", f"image --tag {IMAGE}"],
+            *("", "", "1234"),
+            ["base {base}", "without {others}", "without {old_base}", "build --tag {ours}-changed"],
         ),
-        (BASE, "", [f"without {OLD}", f"image --tag {IMAGE}"]),
-        (f"{BASE} {IMAGE}", "", []),
-        (f"{BASE} {IMAGE}", " M mirror/model.py", [f"without {IMAGE} {OLD}", f"image --tag {CHANGED}"]),
-        (f"{BASE} {CHANGED}", " M mirror/model.py", [f"without {CHANGED} {OLD}", f"image --tag {CHANGED}"]),
+        ("{base} {ours}-2026-48-11", "", "1234", ["without {ours}-2026-48-11", "build --tag {ours}-changed"]),
+        ("{ours}-2026-49-1234", "", "1234", []),
+        (
+            "{base} {ours}-2026-49-1234",
+            " M a.py",
+            "1234",
+            ["without {ours}-2026-49-1234", "build --tag {ours}-changed"],
+        ),
+        ("{base} {ours}-changed", "", "", ["without {ours}-changed", "build --tag {ours}-changed"]),
     ],
-    ids=["nothing is there", "base", "both", "changed files", "changed again"],
+    ids=["nothing is there", "base", "image", "changed files", "no git"],
 )
 def test_image_of_a_commit_and_its_base_of_the_week_are_made_once(
-    checkout: Checkout, present: str, changes: str, done: list[str]
+    checkout: Checkout, present: str, changes: str, head: str, done: list[str]
 ) -> None:
     """What is missing is made, and what it replaces is removed; others stay. Changed files are built each time."""
+    ours = "localhost/oidc-mirror-test:" + sha256(f"{checkout.folder.resolve()}\n".encode()).hexdigest()[:12]
+    names = {"base": BASE, "old_base": OLD_BASE, "others": OTHERS, "ours": ours}
     checkout.fake("date", "echo 2026-49")
-    checkout.fake("git", f'[ "$1" = status ] && echo "{changes}" || echo 1234')
+    checkout.fake("git", GIT)
     checkout.fake("buildah", BUILDAH)
     checkout.fake("mmdebstrap", "exit 0")
-    run = checkout.run("scripts/test-image", PRESENT=present)
-    assert (run.returncode, run.stdout, run.stderr) == (0, f"{CHANGED if changes else IMAGE}\n", "")
-    assert checkout.calls() == done
+    environ = {"PRESENT": present.format(**names), "CHANGES": changes, "HEAD_IS": head}
+    run = checkout.run("scripts/test-image", XDG_RUNTIME_DIR=str(checkout.calls_file.parent), **environ)
+    image = f"{ours}-2026-49-{head}" if head and not changes else f"{ours}-changed"
+    assert (run.returncode, run.stdout, run.stderr) == (0, f"{image}\n", "")
+    kept = [f"tag {image}", f"without {ours}-changed"] if done and head and not changes else []
+    assert checkout.calls() == [each.format(**names) for each in done] + kept
+
+
+def test_files_that_change_while_the_image_is_built_are_not_taken_for_the_commit(checkout: Checkout) -> None:
+    """The image is named as one of changed files, so the next run builds it again."""
+    checkout.fake("date", "echo 2026-49")
+    checkout.fake("git", GIT.replace('echo "$CHANGES"', 'cat "$CALLS" 2>/dev/null || :'))
+    checkout.fake("buildah", BUILDAH)
+    folder = str(checkout.calls_file.parent)
+    run = checkout.run("scripts/test-image", XDG_RUNTIME_DIR=folder, PRESENT=BASE, HEAD_IS="1234")
+    assert (run.returncode, run.stdout.endswith("-changed\n"), run.stderr) == (0, True, "")
 
 
 def test_images_of_tests_are_removed(checkout: Checkout) -> None:
-    """All of both kinds, as `make clean` wants it; those of others stay."""
+    """All of both kinds, as `make clean` wants it; other images stay."""
     checkout.fake("buildah", BUILDAH)
-    assert checkout.run("scripts/test-image", "remove", PRESENT=f"{BASE} {IMAGE}").returncode == 0
-    assert checkout.calls() == [f"without {IMAGE} {OLD}", f"without {BASE} localhost/oidc-mirror-base:2026-01"]
+    assert checkout.run("scripts/test-image", "remove", PRESENT=BASE).returncode == 0
+    assert checkout.calls() == [f"without {OTHERS}", f"without {BASE} {OLD_BASE}"]
 
 
 @pytest.mark.parametrize(
@@ -271,11 +299,13 @@ def test_folder_of_a_killed_run_is_removed(checkout: Checkout) -> None:
 def test_ci_fails_with_the_failing_step(checkout: Checkout, failing: str, done: list[str]) -> None:
     """Lint, audit and licences run in parallel. After a failure no test runs. Only the tests require radosgw."""
     checkout.fake("git", "exit 0")
-    checkout.fake("buildah", "exit 0")
+    checkout.fake("buildah", 'echo "buildah $1" >>"$CALLS"; exit 1')
     (checkout.folder / "tests/relying_parties").mkdir(parents=True)
     checkout.fake("make", f'echo "$1 ${{OIDC_MIRROR_REQUIRE_RADOSGW:-}}" >>"$CALLS"; [ "$1" != {failing} ]')
-    run = checkout.run(".ci/run")
+    run = checkout.run(".ci/run", XDG_RUNTIME_DIR=str(checkout.calls_file.parent))
     assert run.returncode == (failing != "none")
-    calls = checkout.calls()
+    everything = checkout.calls()
+    calls = [call for call in everything if not call.startswith("buildah ")]
+    assert len(calls) < len(everything), "no image is built, which may fail"
     at_once = sorted(calls[1:4] if "test 1" in calls else calls[1:])
     assert [*calls[:1], *at_once, *calls[1 + len(at_once) :]] == done
