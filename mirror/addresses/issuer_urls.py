@@ -223,7 +223,7 @@ def issuer_warnings(text: str) -> tuple[Reason, ...]:
 
 
 _LIKE = 0.8
-"""From which similarity on two texts are worth comparing."""
+"""Two texts of at least this similarity are worth comparing."""
 
 
 def describe_difference(one: str, other: str) -> str:

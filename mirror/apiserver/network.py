@@ -123,7 +123,7 @@ class _Socket(asyncio.Protocol, ByteStream):
         self._received = bytearray()
         self._ended = False
         self._error: Exception | None = None
-        self._news: asyncio.Future[None] | None = None
+        self._woken: asyncio.Future[None] | None = None
 
     # -- what the loop calls ------------------------------------------------------------------------------
 
@@ -145,8 +145,8 @@ class _Socket(asyncio.Protocol, ByteStream):
         self._wake()
 
     def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
     # -- what TLS calls -----------------------------------------------------------------------------------
 
@@ -167,8 +167,8 @@ class _Socket(asyncio.Protocol, ByteStream):
         if self._received or self._ended:
             await asyncio.sleep(0)  # a server that sends without end must not keep the loop for itself
         else:
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
+            self._woken = asyncio.get_running_loop().create_future()
+            await self._woken
         if self._received:
             data = bytes(self._received[:max_bytes])
             del self._received[:max_bytes]

@@ -21,7 +21,7 @@ from mirror.reconcile.state import publications
 from mirror.text import moment
 
 NamedHistories = tuple[IssuerName, IssuerUrl, KeyHistories]
-"""An entry of the configuration, one of the issuers that are published for it, and the histories of its keys."""
+"""An entry of the configuration, an issuer that is published for it, and the histories of that issuer's keys."""
 
 
 def main(ctx: click.Context, *, name: str | None, output: str) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 OpenPorts = Callable[[Settings], AbstractContextManager[Ports]]
 SHOWN_COMMITS = 5
 WHOLE_COLLECTIONS_EVERY = 60
-"""How many passes are between two searches of the whole memory for circles; the others look at what is new."""
+"""How many passes are between two searches of the whole memory for reference cycles; the others look at what is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class PassRunner:
         self._collect_garbage()
 
     def _collect_garbage(self) -> None:
-        """Give back the circles of this pass.
+        """Give back the reference cycles of this pass.
 
         They, and the megabytes of a closed boto3 client, would add up for hours: this process collects rarely by itself
         (see `mirror.cli.startup.speed_up_imports`). What stands after a whole collection is mostly modules: they are

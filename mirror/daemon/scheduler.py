@@ -60,9 +60,9 @@ def health(seen: Heartbeat, now: float, longest_seconds: float) -> HealthResult:
     """Whether the process and its scheduler are alive. Failed passes are no reason to restart.
 
     Args:
-        seen: What was seen.
+        seen: The signs of life so far.
         now: Seconds, by the same clock.
-        longest_seconds: How long no pass may end, seconds.
+        longest_seconds: How long no pass may end.
     """
     silence = now - seen.heartbeat
     if silence > LONGEST_SILENCE_SECONDS:

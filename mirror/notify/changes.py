@@ -122,7 +122,7 @@ def _change(memory: Memory, name: str, url: IssuerUrl, after: State, reasons: tu
     known = memory.get(url)
     before = None if known is None else known.state
     if before is None and after not in _KINDS:
-        before = after  # an issuer that is healthy from the beginning is no notification
+        before = after  # an issuer that is healthy from the beginning needs no notification
     return StateChange(name, url, before, after, reasons)
 
 
@@ -167,7 +167,7 @@ def _seen(known: Notified, report: Report, url: IssuerUrl) -> dict[str, datetime
 
 
 def _identity(event: Event) -> str:
-    """Two drifts of one issuer are the same notification, two held keys are not."""
+    """Two drifts of one issuer are reported once, two held keys separately."""
     return " ".join(filter(None, (event.name, event.fields.get("thumbprint", ""))))
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 REQUEST_SECONDS = 12.0
 """The longest that one invalidation takes to be accepted, its second attempt included."""
 
-_PATIENCE = "Nothing is lost: the cache turns over by itself within max-age ({max_age} s)."
+_WAIT = "Nothing is lost: the cache turns over by itself within max-age ({max_age} s)."
 
 
 class CloudFront:
@@ -71,6 +71,6 @@ def _reason(error: Exception, publish: PublishSettings) -> Reason:
     cause = cause_of(error, response, code)
     said = f" ({cause})" if cause else ""
     sentence = f"The CloudFront distribution `{distribution}` did not get the list of changed paths{said}."
-    patience = _PATIENCE.format(max_age=publish.max_age_seconds)
-    remedy = f"{cloudfront_remedy(code, distribution)} {patience}".strip()
+    wait = _WAIT.format(max_age=publish.max_age_seconds)
+    remedy = f"{cloudfront_remedy(code, distribution)} {wait}".strip()
     return Reason(f"cdn.{code}", sentence, remedy)

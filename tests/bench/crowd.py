@@ -1,6 +1,6 @@
 """Eight mirrors at an interval of a minute with one git remote and one bucket, while keys rotate.
 
-Counted are the pushes that another mirror was faster than, what the mirrors did about it, requests to the bucket, and
+Counted are the pushes that lost against another mirror, what the mirrors did about it, requests to the bucket, and
 what went to and from the git server (bodies of HTTP). At the end every key that was shown has to be public.
 """
 

@@ -63,7 +63,7 @@ def test_healthy_setup_exits_0_and_is_not_changed(world: World) -> None:
     assert world.state() == before
 
 
-def test_faults_of_several_stations_are_all_reported(world: World) -> None:
+def test_faults_of_several_components_are_all_reported(world: World) -> None:
     """An expired certificate, an apiserver that hangs, an absent bucket: none hides another."""
     published(world)
     world.replicas[0].context = server_context("127.0.0.1", valid_for=timedelta(hours=-1), made=timedelta(days=-2))

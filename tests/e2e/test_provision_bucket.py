@@ -40,10 +40,10 @@ FOREIGN = {
 
 
 @dataclass(frozen=True, slots=True)
-class Gateway:
+class GatewayBucket:
     """A bucket of the gateway that need not exist, as its owner and as anonymous requests see it."""
 
-    gateway: Radosgw
+    server: Radosgw
     publish: PublishSettings
     owner: "S3Client"
     folder: Path
@@ -64,8 +64,8 @@ class Gateway:
     def anonymous(self, method: str, key: str, body: bytes | None = None) -> int:
         """The status of an anonymous request to the bucket's public host."""
         host = self.publish.base_url.removeprefix("https://")
-        context = ssl.create_default_context(cafile=str(self.gateway.certificates.ca_file))
-        connection = http.client.HTTPSConnection("127.0.0.1", self.gateway.tls_port, context=context, timeout=10)
+        context = ssl.create_default_context(cafile=str(self.server.certificates.ca_file))
+        connection = http.client.HTTPSConnection("127.0.0.1", self.server.tls_port, context=context, timeout=10)
         try:
             connection.request(method, f"/{key}", body=body, headers={"Host": host})
             return connection.getresponse().status
@@ -92,15 +92,15 @@ class Gateway:
 
 
 @pytest.fixture
-def gateway(radosgw: Radosgw, radosgw_environment: Path) -> Iterator[Gateway]:
+def gateway(radosgw: Radosgw, radosgw_environment: Path) -> Iterator[GatewayBucket]:
     publish = radosgw.publish(f"oidc-{uuid.uuid4().hex[:12]}")
     config = Config(request_checksum_calculation="when_required")  # radosgw refuses trailing ones over TLS
     owner = new_session().client("s3", region_name="us-east-1", endpoint_url=radosgw.url, config=config)
-    yield Gateway(radosgw, publish, owner, radosgw_environment)
+    yield GatewayBucket(radosgw, publish, owner, radosgw_environment)
     owner.close()
 
 
-def mend(gateway: Gateway, session: boto3.session.Session | None = None) -> ProvisionPlan:
+def mend(gateway: GatewayBucket, session: boto3.session.Session | None = None) -> ProvisionPlan:
     admin = gateway.admin(session)
     seen = admin.look()
     plan = plan_bucket(seen, gateway.wanted())
@@ -108,7 +108,7 @@ def mend(gateway: Gateway, session: boto3.session.Session | None = None) -> Prov
     return plan
 
 
-def test_documents_of_another_configuration_stay_readable(gateway: Gateway) -> None:
+def test_documents_of_another_configuration_stay_readable(gateway: GatewayBucket) -> None:
     """The command as `check` prints it: two configurations in one bucket, and anonymous requests read both."""
     assert gateway.command("--yes") == 0
     gateway.fill()
@@ -128,7 +128,7 @@ def codes(plan: ProvisionPlan) -> list[str]:
 
 
 def test_bucket_without_policy_is_mended_for_exactly_the_documents(
-    gateway: Gateway, capsys: pytest.CaptureFixture[str]
+    gateway: GatewayBucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before, anonymous requests read nothing; after, both documents, but no other object, and they change nothing."""
     gateway.owner.create_bucket(Bucket=gateway.publish.bucket)
@@ -145,7 +145,7 @@ def test_bucket_without_policy_is_mended_for_exactly_the_documents(
     assert gateway.owner.get_object(Bucket=gateway.publish.bucket, Key=JWKS)["Body"].read() == b"{}"
 
 
-def test_second_run_sends_no_write(gateway: Gateway) -> None:
+def test_second_run_sends_no_write(gateway: GatewayBucket) -> None:
     """What stands is recognised whichever way the store writes it, so nothing is sent again."""
     assert codes_of(mend(gateway)) == ["create_bucket", "enable_versioning", "put_policy"]
     session = new_session()
@@ -155,7 +155,9 @@ def test_second_run_sends_no_write(gateway: Gateway) -> None:
     assert "s3.GetBucketPolicy" in calls.operations
 
 
-def test_dry_run_prints_the_plan_and_changes_nothing(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_prints_the_plan_and_changes_nothing(
+    gateway: GatewayBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The differences are printed, the exit status is 0, and the bucket still does not exist."""
     assert gateway.command("--dry-run") == 0
     out = capsys.readouterr().out
@@ -165,7 +167,9 @@ def test_dry_run_prints_the_plan_and_changes_nothing(gateway: Gateway, capsys: p
         gateway.owner.head_bucket(Bucket=gateway.publish.bucket)
 
 
-def test_whole_command_repeated_says_that_nothing_is_left(gateway: Gateway, capsys: pytest.CaptureFixture[str]) -> None:
+def test_whole_command_repeated_says_that_nothing_is_left(
+    gateway: GatewayBucket, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The bucket is made whole, and the second call finds nothing to do."""
     assert gateway.command("--yes") == 0
     assert gateway.owner.get_bucket_versioning(Bucket=gateway.publish.bucket)["Status"] == "Enabled"
@@ -174,7 +178,7 @@ def test_whole_command_repeated_says_that_nothing_is_left(gateway: Gateway, caps
     assert "nothing to do" in capsys.readouterr().out
 
 
-def test_statement_of_others_is_kept_and_ours_corrected(gateway: Gateway) -> None:
+def test_statement_of_others_is_kept_and_ours_corrected(gateway: GatewayBucket) -> None:
     """A statement that was widened under our Sid is narrowed again, and the other statements stay as they were."""
     bucket = gateway.publish.bucket
     foreign = {**FOREIGN, "Resource": f"arn:aws:s3:::{bucket}/*"}
@@ -190,7 +194,7 @@ def test_statement_of_others_is_kept_and_ours_corrected(gateway: Gateway) -> Non
     assert (gateway.anonymous("GET", SECRET), gateway.anonymous("GET", JWKS)) == (403, 200)
 
 
-def test_policy_that_moved_meanwhile_is_not_overwritten(gateway: Gateway) -> None:
+def test_policy_that_moved_meanwhile_is_not_overwritten(gateway: GatewayBucket) -> None:
     """A concurrent change of the policy between read and put is not lost."""
     mend(gateway)
     gateway.owner.delete_bucket_policy(Bucket=gateway.publish.bucket)
@@ -206,7 +210,7 @@ def test_policy_that_moved_meanwhile_is_not_overwritten(gateway: Gateway) -> Non
     assert [each["Sid"] for each in gateway.statements()] == ["Theirs"]
 
 
-def test_block_that_forbids_policies_is_lifted(gateway: Gateway) -> None:
+def test_block_that_forbids_policies_is_lifted(gateway: GatewayBucket) -> None:
     """Where the bucket refuses every policy that opens something, ours is in force in the end."""
     gateway.owner.create_bucket(Bucket=gateway.publish.bucket)
     everything = AccessBlock(block_policy=True, restrict_buckets=True).switches()
@@ -221,7 +225,7 @@ def test_block_that_forbids_policies_is_lifted(gateway: Gateway) -> None:
     assert gateway.anonymous("GET", JWKS) == 200
 
 
-def test_bucket_of_another_account_is_reported(gateway: Gateway) -> None:
+def test_bucket_of_another_account_is_reported(gateway: GatewayBucket) -> None:
     """The bucket belongs to another account: the plan reports it, and nothing is written."""
     gateway.owner.create_bucket(Bucket=gateway.publish.bucket)
     other_account = new_session(aws_access_key_id="other", aws_secret_access_key="other")
@@ -233,7 +237,7 @@ def test_bucket_of_another_account_is_reported(gateway: Gateway) -> None:
     assert calls.writes == []
 
 
-def test_plan_for_a_store_that_is_not_aws_has_notes_only(gateway: Gateway) -> None:
+def test_plan_for_a_store_that_is_not_aws_has_notes_only(gateway: GatewayBucket) -> None:
     """What only AWS answers is missing, and that is no failure."""
     mend(gateway)
     seen = gateway.admin().look()

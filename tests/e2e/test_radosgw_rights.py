@@ -12,7 +12,7 @@ from botocore.config import Config
 from botocore.session import Session
 
 from mirror.aws.iam_policy import writer_policy
-from mirror.check.bucket import bucket as bucket_station
+from mirror.check.bucket import bucket as check_bucket
 from mirror.check.bucket import listing, objects
 from mirror.check.clients import AwsClient
 from mirror.check.result import CheckResult
@@ -126,7 +126,7 @@ def test_rendered_writer_policy_is_enough(world: World) -> None:
     ca_file = world.gateway.certificates.ca_file
     with aws_environment(ca_file, world.home, AWS_ACCESS_KEY_ID=user, AWS_SECRET_ACCESS_KEY=secret):
         assert worst(rights(world)) == UNKNOWN  # of the one that is not there yet
-        assert "failed" not in {level for level, _ in worst(bucket_station(world.publish, aws, KEYS))}
+        assert "failed" not in {level for level, _ in worst(check_bucket(world.publish, aws, KEYS))}
         bucket = S3Bucket(world.publish, puts=1)
         assert bucket.get(KEYS[0]) is None  # the store itself says 403 here
         assert bucket.head(KEYS[0]) is None
@@ -138,7 +138,7 @@ def test_rendered_writer_policy_is_enough(world: World) -> None:
 def test_bucket_without_public_policy_is_reported(world: World) -> None:
     """Nobody may read: the store says that there is no policy, then that it makes nothing public."""
     aws = AwsClient()
-    assert ("warning", "policy.none") in worst(bucket_station(world.publish, aws, KEYS))
+    assert ("warning", "policy.none") in worst(check_bucket(world.publish, aws, KEYS))
     world.allow(world.gateway.new_user()[0], "s3:GetObject")
-    assert ("failed", "policy.narrow") in worst(bucket_station(world.publish, aws, KEYS))
+    assert ("failed", "policy.narrow") in worst(check_bucket(world.publish, aws, KEYS))
     aws.close()

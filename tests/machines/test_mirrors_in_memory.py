@@ -59,7 +59,7 @@ from torture.scale import scale
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FEW_HISTORIES, MANY_HISTORIES = 12, 1000
+FEW_HISTORIES, MANY_HISTORIES = 30, 1000
 """The default number of histories, and the number from which each event must happen."""
 HISTORIES = 16 * scale().histories if scale().everything else FEW_HISTORIES
 """Sixteen histories in memory take as long as one with real git."""

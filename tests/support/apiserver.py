@@ -3,7 +3,7 @@
 with Apiserver() as server:
     server.serve(discovery=capture("01-rsa1/anonymous-bound-discovery").raw, jwks=...)
     server.once(capture("23-too-many-requests/discovery-429").raw)     # the next request only
-    server.respond_with(endless_body)                                          # from now on
+    server.respond_with(endless_body)                                  # from now on
     ... server.url, server.requests ...
 """
 
@@ -40,7 +40,7 @@ class Request:
 
 
 class Connection:
-    """The server's end of one connection, as a responder has it."""
+    """The server's end of one connection, which a responder gets."""
 
     def __init__(self, number: int, sock: socket.socket, ended: threading.Event) -> None:
         self.number = number

@@ -71,7 +71,7 @@ def opened(tabs: Tabs, url: str, *, width: int, dark: bool = False) -> Iterator[
 @pytest.fixture(scope="module")  # as long as it is there, no test of its worker can run an event loop of its own
 def tabs() -> Iterator[Tabs]:
     """One browser for the tests of a file; they are skipped where there is none."""
-    found = shutil.which("chromium-browser") or shutil.which("google-chrome")
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     found = found or demand("chromium", variable="OIDC_MIRROR_REQUIRE_CHROMIUM", package="chromium")
     from playwright.sync_api import sync_playwright  # noqa: PLC0415  a fifth of a second, for these tests alone
 

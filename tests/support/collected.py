@@ -15,7 +15,9 @@ _MEASURED = frozenset({"attacks", "unit"})
 
 _RARELY = (100_000, 20, 20)
 """Thresholds of the garbage collector: with Python's own it takes a tenth of a worker's time, and finds almost nothing.
-The program sets higher ones for itself."""
+
+The program sets higher ones for itself. A socket that a test leaves open in a cycle is reported by a later test.
+"""
 
 
 @pytest.hookimpl(wrapper=True)
@@ -58,15 +60,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     together. The first tests of a queue are never taken over, so a file with an expensive fixture, such as an image,
     stays with one worker.
     """
-    ranks: dict[object, tuple[float, int]] = {}
+    ranks: dict[str, tuple[float, int]] = {}
     for item in items:
-        folders = item.path.parts
+        file = item.nodeid.partition("::")[0]  # relative: where the checkout lies makes no difference
+        folders = file.split("/")
         if item.get_closest_marker("hypothesis") or _MEASURED.isdisjoint(folders):
             item.add_marker("unmeasured")
         programs = [number for number, name in enumerate(_WHOLE_PROGRAMS) if name in folders]
         rank = -_own_limit(item), min(programs, default=len(_WHOLE_PROGRAMS))
-        ranks[item.path] = min(rank, ranks.get(item.path, rank))
-    items.sort(key=lambda item: ranks[item.path])  # the sort is stable: each file stays together, in its order
+        ranks[file] = min(rank, ranks.get(file, rank))
+    items.sort(
+        key=lambda item: ranks[item.nodeid.partition("::")[0]]
+    )  # the sort is stable: each file stays together, in its order
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""A TLS proxy in front of an S3 server, that causes faults between a client and its store."""
+"""A TLS proxy in front of an S3 server that causes faults between a client and its store."""
 
 import socket
 import ssl

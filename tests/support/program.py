@@ -199,6 +199,7 @@ class _Forks:
                         (sys.executable, "-c", _FORKER, *words),
                         stdin=subprocess.DEVNULL,
                         pass_fds=[theirs.fileno()],
+                        env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
                     )
                 self._stack.callback(process.wait)
                 self._stack.enter_context(serving(process.pid))

@@ -79,7 +79,7 @@ class RoughLine:
         self.ended = Event()
 
     def carry(self, client: socket.socket, ended: Event) -> None:
-        """Forward bytes between `client` and the target with the faults of `faults`, until one side closes."""
+        """Forward bytes between `client` and the target with the faults that `faults` gives, until one side closes."""
         faults = self.faults()
         self.met[faults.name] += 1
         with client, suppress(OSError), socket.create_connection(("127.0.0.1", self.target), timeout=10) as server:

@@ -124,14 +124,15 @@ def test_properties_are_not_measured(tmp_path: Path) -> None:
 
 
 def test_only_unit_tests_and_attacks_are_measured(tmp_path: Path) -> None:
-    """A line that only a test of another folder reaches counts as missed."""
+    """A line that only a test of another folder reaches counts as missed, wherever the checkout lies."""
+    checkout = tmp_path / "unit"
     files = {
         "measured.py": "def one():\n    return 1\n\ndef two():\n    return 2\n",
         "tests/unit/test_one.py": CALLS_ONE.format("one"),
         "tests/e2e/test_two.py": CALLS_ONE.format("two"),
     }
-    run(tmp_path, files, "--cov=measured", "--cov-report=json", "tests")
-    assert json.loads((tmp_path / "coverage.json").read_text())["files"]["measured.py"]["missing_lines"] == [5]
+    run(checkout, files, "--cov=measured", "--cov-report=json", "tests")
+    assert json.loads((checkout / "coverage.json").read_text())["files"]["measured.py"]["missing_lines"] == [5]
 
 
 def test_processes_are_not_measured_by_themselves(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_failed_finding_is_exit_status_1(situation: Situation) -> None:
     assert examined(situation).exit_status is ExitStatus.FAILED
 
 
-def test_station_that_hangs_hides_no_other(situation: Situation) -> None:
+def test_component_that_hangs_hides_no_other(situation: Situation) -> None:
     """The timeout is a finding of its own. All other findings arrive in time."""
     forever = Event()
     before = time.monotonic()
@@ -77,7 +77,7 @@ def test_station_that_hangs_hides_no_other(situation: Situation) -> None:
     }  # only with its own option
 
 
-def test_failing_station_hides_no_other_and_prints_no_secret(situation: Situation) -> None:
+def test_failing_component_hides_no_other_and_prints_no_secret(situation: Situation) -> None:
     """Only the type of an unknown error is reported."""
     found = examined(situation, FakeAws(raises=RuntimeError("AKIA-secret")))
     (broken,) = [each for each in found.findings if each.code == "station.broken"]
@@ -122,7 +122,7 @@ def test_bucket_that_is_written_with_two_credentials_has_one_policy(situation: S
     assert {each.code for each in found.findings} & {"policy.wider", "policy.narrow"} == set()
 
 
-def test_only_wanted_stations_are_reported(situation: Situation) -> None:
+def test_only_wanted_components_are_reported(situation: Situation) -> None:
     """The keys component also needs the apiservers and the public URLs."""
     wanted = frozenset({Component.KEYS})
     found = run_checks(situation.settings(), clients_of(situation.world), situation.now, names=ALL, components=wanted)

@@ -258,7 +258,7 @@ class ReferenceCycle:
         self.me = self
 
 
-def test_circles_of_a_pass_end_with_it(setup: RunnerSetup) -> None:
+def test_reference_cycles_of_a_pass_end_with_it(setup: RunnerSetup) -> None:
     """The cycles are collected right after the pass, even if only the young generation is collected."""
     for _ in range(3):
         made = weakref.ref(ReferenceCycle())
@@ -266,7 +266,7 @@ def test_circles_of_a_pass_end_with_it(setup: RunnerSetup) -> None:
         assert made() is None
 
 
-def test_circles_among_adapters_end_when_these_are_replaced(setup: RunnerSetup) -> None:
+def test_reference_cycles_among_adapters_end_when_these_are_replaced(setup: RunnerSetup) -> None:
     """The cycles are collected although long-lived objects are collected rarely."""
     kept = [ReferenceCycle()]
     assert setup.run() == ExitStatus.CURRENT

@@ -20,7 +20,7 @@ from support.pass_histories import settings
 
 LOGGER = configure("info", "json")
 LONG = timedelta(hours=1)
-PATIENCE_SECONDS = 30.0
+WAIT_SECONDS = 30.0
 
 
 class Work:
@@ -37,14 +37,14 @@ class Work:
     def __call__(self) -> None:
         self.began += 1
         self.most_at_once = max(self.most_at_once, self.began - self.ended)
-        self.gate.wait(PATIENCE_SECONDS)
+        self.gate.wait(WAIT_SECONDS)
         self.ended += 1
         if self.fails:
             raise RuntimeError("a defect")
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + WAIT_SECONDS
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -151,7 +151,7 @@ def test_scheduler_that_is_dead_or_stuck_gives_no_beat(way: str) -> None:
         else:
             trigger = IntervalTrigger(hours=1)
             now = datetime.now(UTC)
-            schedule._scheduler.add_job(release.wait, trigger, (PATIENCE_SECONDS,), executor="beat", next_run_time=now)
+            schedule._scheduler.add_job(release.wait, trigger, (WAIT_SECONDS,), executor="beat", next_run_time=now)
         time.sleep(0.2)
         before = schedule.heartbeat()
         time.sleep(2.2)
@@ -176,7 +176,7 @@ def test_stop_does_not_wait_for_a_pass() -> None:
         assert schedule.running
 
 
-PATIENCE = 100.0
+MAX_SILENCE_SECONDS = 100.0
 
 
 @pytest.mark.parametrize(
@@ -194,10 +194,10 @@ PATIENCE = 100.0
     ],
 )
 def test_verdicts(seen: Heartbeat, *, alive: bool, ready: bool) -> None:
-    """The verdicts at second 1000, with a patience of 100 s and 30 s for the heartbeat."""
+    """The verdicts at second 1000, with at most 100 s without a pass and 30 s for the heartbeat."""
     assert LONGEST_SILENCE_SECONDS == 30
-    assert health(seen, 1000, PATIENCE).ok is alive
-    assert readiness(seen, 1000, PATIENCE).ok is ready
+    assert health(seen, 1000, MAX_SILENCE_SECONDS).ok is alive
+    assert readiness(seen, 1000, MAX_SILENCE_SECONDS).ok is ready
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_verdicts(seen: Heartbeat, *, alive: bool, ready: bool) -> None:
 )
 def test_health_is_reported_in_words(seen: Heartbeat, said: str) -> None:
     """The response of a failing probe gives the reason."""
-    assert health(seen, 1000, PATIENCE).sentence == said
+    assert health(seen, 1000, MAX_SILENCE_SECONDS).sentence == said
 
 
 @pytest.mark.parametrize(
@@ -223,10 +223,10 @@ def test_health_is_reported_in_words(seen: Heartbeat, said: str) -> None:
 )
 def test_readiness_is_reported_in_words(seen: Heartbeat, said: str) -> None:
     """Readiness gives its reason like health."""
-    assert readiness(seen, 1000, PATIENCE).sentence == said
+    assert readiness(seen, 1000, MAX_SILENCE_SECONDS).sentence == said
 
 
-def test_patience_is_three_intervals_and_the_source_deadline() -> None:
-    """At the default interval of 1 min and a source deadline of 60 s, the patience is 4 min."""
+def test_silence_lasts_three_intervals_and_the_source_deadline() -> None:
+    """At the default interval of 1 min and a source deadline of 60 s, no pass may end for 4 min."""
     assert max_silence_seconds(settings("a")) == 240
     assert max_silence_seconds(replace(settings("a"), interval=timedelta(seconds=1))) == 63

@@ -53,8 +53,8 @@ def entry(number: int, *parents: int, minutes: int | None = None, **keys: tuple[
 
 def steps(found: KeyHistories, key: Key) -> list[tuple[Status, int]]:
     """The status of each step, and the number of its first commit."""
-    (life,) = (each for each in found.keys if each.record.key == key)
-    return [(step.status, int(step.commit, 16)) for step in life.steps]
+    (history,) = (each for each in found.keys if each.record.key == key)
+    return [(step.status, int(step.commit, 16)) for step in history.steps]
 
 
 ROTATION = (
@@ -94,11 +94,11 @@ def test_rotation_is_traced() -> None:
 def test_dates_of_a_life(states: list[Status], published: int | None, retiring: int | None, gone: int | None) -> None:
     """The history has the first publication, the current retirement and the end; a key that returned has no end."""
     entries = [entry(n, *((n - 1,) if n > 1 else ()), a=(status, n)) for n, status in enumerate(states, 1)]
-    (life,) = build_histories(entries).keys
-    assert (life.published_at, life.retiring_at, life.gone_at) == tuple(
+    (history,) = build_histories(entries).keys
+    assert (history.published_at, history.retiring_at, history.gone_at) == tuple(
         None if minute is None else at(minute) for minute in (published, retiring, gone)
     )
-    assert life.status is states[-1]
+    assert history.status is states[-1]
 
 
 def test_first_key_and_returning_key_are_no_rotation() -> None:
@@ -182,4 +182,4 @@ def test_oldest_key_comes_first() -> None:
     found: tuple[KeyHistory, ...] = build_histories(
         [entry(1, b=(PUBLISHED, 1)), entry(2, 1, b=(PUBLISHED, 1), a=(PUBLISHED, 1))]
     ).keys
-    assert [life.record.key for life in found] == [B, A]
+    assert [each.record.key for each in found] == [B, A]

@@ -55,7 +55,7 @@ def reported(found: Notification) -> list[tuple[str, str | None, str]]:
 @pytest.mark.parametrize(
     ("make", "state"), [(failed, "failed"), (held, "held"), (degraded, "degraded")], ids=["failed", "held", "degraded"]
 )
-def test_state_is_news_once_and_so_is_its_end(make: object, state: str) -> None:
+def test_state_is_reported_once_and_so_is_its_end(make: object, state: str) -> None:
     """A change is reported, then nothing while it lasts, then the recovery with the old state; then nothing again."""
     assert callable(make)
     first = notification({}, healthy())
@@ -74,7 +74,7 @@ def test_state_is_news_once_and_so_is_its_end(make: object, state: str) -> None:
     assert not notification(over.memory, healthy(), at=MOMENT + 201 * MINUTE)
 
 
-def test_pass_that_only_changes_keys_is_no_news() -> None:
+def test_pass_that_only_changes_keys_is_not_reported() -> None:
     """`changed` and `current` are both healthy."""
     changed = issuer("a", objects=documents("a", Effect.PUT))
     assert changed.state is State.CHANGED
@@ -93,14 +93,14 @@ def test_without_memory_the_daemon_reports_what_is_wrong_and_once_only_takes_not
     assert reported(over) == [("a", "failed", "current")]
 
 
-def test_new_issuer_that_fails_is_news() -> None:
+def test_new_issuer_that_fails_is_reported() -> None:
     """Even of `--once`: the memory is there, and does not know this one."""
     first = notification({}, healthy("a"))
     assert reported(notification(first.memory, healthy("a"), failed("b"), quiet=True)) == [("b", None, "failed")]
 
 
 def test_message_that_was_not_taken_is_tried_again() -> None:
-    """What is remembered then is what was known before; what was no notification is remembered all the same."""
+    """What is remembered then is what was known before; what needed no message is remembered too."""
     first = notification({}, healthy("a"), healthy("b"))
     second = notification(
         first.memory, failed("a"), healthy("b"), failed("c"), at=MOMENT + MINUTE, kinds=["issuer.failed"]
@@ -110,7 +110,7 @@ def test_message_that_was_not_taken_is_tried_again() -> None:
     assert reported(again) == [("a", "current", "failed"), ("c", None, "failed")]
 
 
-def test_only_wanted_kinds_are_news() -> None:
+def test_only_wanted_kinds_are_reported() -> None:
     """A change is wanted when what it begins or ends is wanted."""
     first = notification({}, healthy())
     assert not notification(first.memory, degraded(), kinds=["issuer.failed"])
@@ -144,7 +144,7 @@ def test_failed_pass_is_one_message_for_all_its_issuers() -> None:
     ]
 
 
-def test_event_that_goes_on_is_news_once_until_an_hour_was_quiet() -> None:
+def test_event_that_goes_on_is_reported_once_until_an_hour_was_quiet() -> None:
     """Two writers that fight make a drift in every pass."""
     memory = notification({}, healthy()).memory
     drifted = issuer("a", events=(DRIFT,))
@@ -158,7 +158,7 @@ def test_event_that_goes_on_is_news_once_until_an_hour_was_quiet() -> None:
     assert not notification(found[-1].memory, drifted, at=later, kinds=["issuer.failed"])
 
 
-def test_second_held_key_is_news_and_the_first_is_said_by_the_state() -> None:
+def test_second_held_key_is_reported_and_the_first_is_said_by_the_state() -> None:
     """The state says that something waits; another key that waits later changes no state."""
     first_key = Event("key.held", "Key one is held.", fields={"thumbprint": "one"})
     second_key = Event("key.held", "Key two is held.", fields={"thumbprint": "two"})

@@ -190,7 +190,7 @@ def test_state_directory_that_is_gone_is_an_error(tmp_path: Path) -> None:
         ('{"sources": {}}', LocalState(has_pushed=True, is_former=True)),
         ('{"sources": {}, "has_pushed": false}', LocalState(is_former=True)),
         (
-            json.dumps({"sources": {ISSUER: "abc"}, "adopted": {ISSUER: ["d"], OTHER: ["e"]}, "trusted": {ISSUER: []}}),
+            json.dumps({"sources": {ISSUER: "abc"}, "adopted": {ISSUER: ["d"], OTHER: ["e"]}, "vouched": {ISSUER: []}}),
             LocalState(
                 {ISSUER: LocalIssuerState("abc", frozenset({"d"})), OTHER: LocalIssuerState("", frozenset({"e"}))},
                 has_pushed=True,
@@ -347,7 +347,7 @@ def test_other_writers_document_stands_at_most_an_audit_interval(tmp_path: Path)
     assert here.public() != b"theirs"
 
 
-def test_remote_that_is_back_ends_the_patience(tmp_path: Path) -> None:
+def test_remote_that_is_back_ends_the_wait(tmp_path: Path) -> None:
     """The remote lacks that snapshot: the ledger's documents are put at once, and the stored date is removed."""
     here = left_alone(tmp_path)
     here.run(after=timedelta(minutes=1))

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 from jwcrypto.jws import JWS
@@ -26,6 +27,8 @@ from mirror.trust.ledger_signature import (
     sign_ledger,
     verify_ledger,
 )
+from mirror.trust.parsing import decode_uint
+from support.keys import RSA_KEYS
 from support.signers import KINDS, key_file, material, public_line, signer
 
 ISSUER = IssuerUrl("https://oidc-bucket.s3.ap-southeast-2.amazonaws.com/a")
@@ -88,8 +91,13 @@ def test_unfit_private_key_is_refused(tmp_path: Path, words: tuple[str, ...], co
 @pytest.mark.parametrize("words", [("-N", "secret"), ("-N", "", "-m", "PEM")], ids=["passphrase", "pem"])
 def test_remedy_mends_the_file(tmp_path: Path, words: tuple[str, ...]) -> None:
     """The printed command makes a key usable that has a passphrase or is in PEM format."""
-    kind = "ecdsa" if "PEM" in words else "ed25519"
-    reason = read_private_key(made(tmp_path, "-t", kind, *words))
+    if "PEM" in words:
+        key = material("RSA").private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        (tmp_path / "key").write_bytes(key)
+        (tmp_path / "key").chmod(0o600)
+    else:
+        made(tmp_path, "-t", "ed25519", *words)
+    reason = read_private_key((tmp_path / "key").read_bytes())
     assert isinstance(reason, Reason)
     command = reason.remedy.rpartition(": ")[2].replace("FILE", str(tmp_path / "key"))
     subprocess.run(f"{command} {'-P secret' if 'secret' in words else ''}", shell=True, check=True, capture_output=True)  # noqa: S602  the command is our own
@@ -194,7 +202,10 @@ def longer(line: str) -> str:
 
 
 def small_rsa() -> str:
-    return material("RSA", 9, 1024).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    n = decode_uint(RSA_KEYS[0].n)
+    assert n is not None
+    assert n.bit_length() == 2048
+    return RSAPublicNumbers(65537, n).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 @pytest.mark.parametrize(
