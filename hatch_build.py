@@ -48,7 +48,7 @@ def commit_of(root: Path) -> str:
     if not (root / ".git").exists():
         return ""
     try:
-        # With --git-dir git reads the checkout of another user too, as `sudo make install` must; this runs nothing of it.
+        # With --git-dir git reads the checkout of another user, as `sudo make install` must; this runs nothing of it.
         done = subprocess.run(  # noqa: S603  fixed words
             ("git", "--git-dir", str(root / ".git"), "rev-parse", "--verify", "HEAD"),  # noqa: S607  the builder's git
             capture_output=True,
