@@ -145,7 +145,7 @@ class _Loader(Loader):
     # Whether there is a description of that type is seen when it is read.
     def list_available_services(self, type_name: str) -> list[str]:  # noqa: ARG002  the signature is the base's
         """The folders of all services."""
-        # A home that this user may not enter, as botocore takes it, has no descriptions. Paths would take twice as long.
+        # A home that this user may not enter, as botocore takes it, has no descriptions. Paths take twice as long.
         folders = [each for each in self.search_paths if os.path.isdir(each)]  # noqa: PTH112  see above
         return sorted({name for folder in folders for name in os.listdir(folder)})  # noqa: PTH208  see above
 
