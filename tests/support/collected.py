@@ -14,7 +14,7 @@ _MEASURED = frozenset({"attacks", "unit"})
 """The folders whose tests reach every line that a gate requires; other tests reach the same lines again."""
 
 _RARELY = (100_000, 20, 20)
-"""Thresholds of the garbage collector: with Python's own it takes a tenth of a worker's time, and finds almost nothing.
+"""Thresholds of the garbage collector: with Python's own it looks through all objects often, and finds almost nothing.
 
 The program sets higher ones for itself. A socket that a test leaves open in a cycle is reported by a later test.
 """

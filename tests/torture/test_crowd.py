@@ -129,7 +129,7 @@ def test_crowd_ends_as_one(crowd: tuple[Mirror, ...], tmp_path: Path) -> None:
     for repository in (remote, *(mirror.repository for mirror in crowd)):
         fsck_strict(repository)
     passes, kills = (sum(each) for each in zip(*counts, strict=True))
-    assert min(passes, kills, changes.result(), looks.result()) > 0
+    assert min(passes, changes.result(), looks.result()) > 0  # on a fast machine every pass may end before its kill
     tally(
         "crowd",
         f"{MIRRORS} mirrors, {int(scale().seconds)} s",
